@@ -1,0 +1,1 @@
+"""Errors, registries and protocols that every other room stands on."""

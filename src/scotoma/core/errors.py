@@ -1,0 +1,103 @@
+"""Every error that Scotoma raises on purpose.
+
+::
+
+    ScotomaError
+     ├── SettingsError (ValueError)     a setting, option or name that cannot be used
+     │    └── UnknownNameError          no such model, fill, detector, ...; suggests the nearest
+     ├── ImageError (ValueError)        a tensor or array that is not a picture as expected
+     ├── FileError (OSError)            a file that cannot be read or written as asked
+     │    ├── UnreadableImageError      truncated, empty, mislabelled, animated, too large, ...
+     │    └── UnsafePathError           writing there would hurt an original or another output
+     ├── RegionError (ValueError)       a region, mask or annotation that does not fit its picture
+     ├── ModelError (RuntimeError)      a model that cannot be loaded or does not behave
+     └── MissingExtraError (ImportError)  an optional dependency is not installed
+
+Each message says what was expected, what came, and what to do. A command line
+face catches :class:`ScotomaError` once; anything else is our own bug.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "FileError",
+    "ImageError",
+    "MissingExtraError",
+    "ModelError",
+    "RegionError",
+    "ScotomaError",
+    "SettingsError",
+    "UnknownNameError",
+    "UnreadableImageError",
+    "UnsafePathError",
+]
+
+
+class ScotomaError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class SettingsError(ScotomaError, ValueError):
+    """A setting, option or name that cannot be used."""
+
+
+class UnknownNameError(SettingsError):
+    """A name that no registry holds; the message suggests the nearest ones.
+
+    Args:
+        kind: What was looked for, for example ``"fill"``.
+        name: The name as given.
+        known: All valid names.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+        super().__init__(f"no {kind} named {name!r}; {hint}")
+        self.kind = kind
+        self.name = name
+        self.suggestion = near[0] if near else None
+
+
+class ImageError(ScotomaError, ValueError):
+    """A tensor or array that is not a picture of the expected shape, dtype or range."""
+
+
+class FileError(ScotomaError, OSError):
+    """A file that cannot be read or written as asked."""
+
+
+class UnreadableImageError(FileError):
+    """A file that is not one whole, still, decodable picture of reasonable size."""
+
+
+class UnsafePathError(FileError):
+    """Writing there would overwrite an original or another input's output."""
+
+
+class RegionError(ScotomaError, ValueError):
+    """A region, mask or annotation that does not fit its picture."""
+
+
+class ModelError(ScotomaError, RuntimeError):
+    """A model that cannot be loaded, or whose answer has an unexpected form."""
+
+
+class MissingExtraError(ScotomaError, ImportError):
+    """An optional dependency is not installed.
+
+    Args:
+        purpose: What needs it, for example ``"detecting faces"``.
+        package: The import that failed.
+        extra: The extra of this package that brings it.
+    """
+
+    def __init__(self, purpose: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{purpose} needs {package}, which is not installed; "
+            f"run: pip install 'scotoma[{extra}]'"
+        )

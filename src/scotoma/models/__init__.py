@@ -1,0 +1,1 @@
+"""Classifiers: how they are named, loaded and fed."""
