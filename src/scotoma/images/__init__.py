@@ -1,0 +1,1 @@
+"""Picture files, private regions and the detectors that find them."""
