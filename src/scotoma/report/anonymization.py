@@ -1,0 +1,134 @@
+"""The report of an anonymization run: one HTML file that needs nothing else.
+
+It holds no script and asks no server for anything; a policy inside the page
+forbids both, so that a file name with markup in it could not either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from scotoma.images.write import write_atomically
+from scotoma.report.exhibits import Exhibit, Panel, choose_exhibits
+from scotoma.report.figures import glue
+from scotoma.report.markup import Html, element, join, raw
+from scotoma.report.panels import exhibits_section
+from scotoma.report.sections import (
+    failures_section,
+    headline,
+    key_figures,
+    limits_section,
+    models_section,
+    settings_section,
+)
+from scotoma.run.manifest import Entry, Summary
+
+__all__ = ["Exhibit", "Panel", "choose_exhibits", "headline", "render_report", "write_report"]
+
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
+
+
+def write_report(
+    path: Path,
+    summary: Summary,
+    exhibits: Sequence[Exhibit],
+    *,
+    title: str,
+    contains_originals: bool,
+    settings: Mapping[str, str],
+    failures: Sequence[Entry],
+) -> None:
+    """Write the report in one step: a reader sees the whole file or the earlier one.
+
+    Args:
+        path: The HTML file.
+        summary: Of the run.
+        exhibits: Pictures to show, see :func:`choose_exhibits`.
+        title: One line that names the run.
+        contains_originals: The exhibits show originals: the page warns against publishing it.
+            Otherwise the first panels must come with their regions already covered.
+        settings: What to show of the settings, in order; ``fill`` is named in the headline.
+        failures: Entries whose status is ``failed``.
+
+    Raises:
+        FileError: It cannot be written.
+        ImageError: A panel is not ``(H, W, 3)`` uint8.
+    """
+    page = render_report(
+        summary,
+        exhibits,
+        title=title,
+        contains_originals=contains_originals,
+        settings=settings,
+        failures=failures,
+    )
+    write_atomically(path, page.encode("utf-8"))
+
+
+def render_report(
+    summary: Summary,
+    exhibits: Sequence[Exhibit],
+    *,
+    title: str,
+    contains_originals: bool,
+    settings: Mapping[str, str],
+    failures: Sequence[Entry],
+) -> Html:
+    """Return the page that :func:`write_report` writes; the arguments are the same."""
+    has_loss = summary.changed_after or summary.failed
+    has_verdict = any(not model.checked_only for model in summary.per_model.values())
+    style = (files("scotoma.report") / "style.css").read_text("utf-8")
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", name_="robots", content="noindex") if contains_originals else None,
+        element("title", title),
+        element("style", raw(style)),
+    )
+    mark = None
+    if has_verdict and summary.with_regions:
+        mark = element(
+            "span",
+            "✗" if has_loss else "✓",
+            class_=f"mark {'bad' if has_loss else 'good'}",
+            aria_hidden="true",
+        )
+    body = element(
+        "body",
+        element("div", "Contains original pictures: do not publish.", class_="banner", role="note")
+        if contains_originals
+        else None,
+        element(
+            "main",
+            element(
+                "header",
+                element("p", "Scotoma · anonymization report", class_="eyebrow"),
+                element("h1", title),
+                element(
+                    "p",
+                    mark,
+                    " " if mark else None,
+                    glue(headline(summary, settings)),
+                    class_="headline",
+                ),
+            ),
+            key_figures(summary),
+            models_section(summary.per_model),
+            exhibits_section(exhibits, contains_originals=contains_originals),
+            failures_section(failures),
+            settings_section(summary, settings),
+            limits_section(summary.per_model),
+        ),
+        element(
+            "footer",
+            f"Written by Scotoma {summary.version}. This page is one file and loads nothing.",
+        ),
+    )
+    return join(raw("<!DOCTYPE html>\n"), element("html", head, body, lang="en"), raw("\n"))

@@ -1,0 +1,1 @@
+"""Runs over whole folders: one line per picture, a summary, and a rerun that repeats nothing."""

@@ -1,0 +1,261 @@
+"""Anonymize folders of pictures: read, find regions, fill, search, write, prove, go on.
+
+Nothing that fails writes to the output folder (fail closed), and nothing that the
+manifest proves done is done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from scotoma import __version__
+from scotoma.core.errors import FileError, ScotomaError, SettingsError
+from scotoma.images.regions import open_regions
+from scotoma.images.walk import Found, find_pictures, output_path
+from scotoma.images.write import check_output_path, remove_parts, write_atomically
+from scotoma.models.classifier import Classifier
+from scotoma.models.fold import fold_batch_norm
+from scotoma.protections.anonymize.search import Outcome, Search
+from scotoma.run.manifest import (
+    Decision,
+    Entry,
+    Manifest,
+    Summary,
+    latest,
+    proves_done,
+    sha256_of,
+    summarize,
+    write_summary,
+)
+from scotoma.run.settings import AnonymizeSettings
+from scotoma.run.subject import RunSubject, name_of, open_subject
+from scotoma.run.verdict import decisions
+
+__all__ = ["Progress", "anonymize"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Sent after each picture.
+
+    Args:
+        entry: What became of it.
+        skipped: An earlier run had finished it.
+    """
+
+    entry: Entry
+    skipped: bool
+
+
+def anonymize(
+    inputs: Sequence[Path],
+    out: Path,
+    models: Sequence[Classifier],
+    settings: AnonymizeSettings | None = None,
+    *,
+    observers: Sequence[Classifier] = (),
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Anonymize pictures into ``out`` and return the summary, also written there.
+
+    Args:
+        inputs: Picture files and folders.
+        out: Output folder; mirrors the input tree and holds ``manifest.jsonl`` and
+            ``summary.json``. Pictures that an earlier run finished are skipped.
+        models: Classifiers whose decisions are kept.
+        settings: How.
+        observers: Classifiers that take no part, but whose decisions are reported.
+        on_progress: Called after each picture.
+
+    Returns:
+        Figures over all pictures of this run, those skipped included.
+
+    Raises:
+        FileError: An input is missing, or ``out`` cannot be written.
+        SettingsError: Settings that cannot be used.
+        ModelError: A model that the search cannot use.
+    """
+    run = _Run(inputs, out, models, settings or AnonymizeSettings(), observers, on_progress)
+    return run.go()
+
+
+class _Run:
+    """One run: where it reads and writes, and what it has seen."""
+
+    def __init__(
+        self,
+        inputs: Sequence[Path],
+        out: Path,
+        models: Sequence[Classifier],
+        settings: AnonymizeSettings,
+        observers: Sequence[Classifier],
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.everyone = [*models, *observers]
+        names = [model.spec for model in self.everyone]
+        if len(set(names)) < len(names):
+            raise SettingsError(f"expected every model once, got {', '.join(names)}")
+        self.inputs = list(inputs)
+        self.out = out
+        self.settings = settings
+        self.searched = len(models)
+        self.on_progress = on_progress
+        self.source = open_regions(settings.regions, settings.detector)
+        self.fingerprint = settings.fingerprint(models, observers)
+        search = settings.effective_search()
+        self.search = Search(
+            models,
+            search,
+            observers=observers,
+            gradient_networks=_folded(models) if search.max_steps else None,
+        )
+
+    def go(self) -> Summary:
+        begun = time.perf_counter()
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"cannot make the output folder {self.out}: {error}") from error
+        remove_parts(self.out)
+        path = self.out / "manifest.jsonl"
+        self.earlier = latest(path)
+        self.names: set[str] = set()
+        with Manifest.open(path) as self.manifest:
+            for outcome in self.search.run(self._subjects()):
+                self._finish(outcome)
+        entries = latest(path)
+        summary = summarize(
+            (entries[name] for name in entries if name in self.names),
+            seconds=time.perf_counter() - begun,
+            seed=self.settings.seed,
+            version=__version__,
+        )
+        write_summary(self.out / "summary.json", summary)
+        return summary
+
+    def _subjects(self) -> Iterator[RunSubject]:
+        """Yield what there is to search; settle everything else on the way."""
+        for found in find_pictures(self.inputs, exclude=self.out):
+            name = name_of(found)
+            self.names.add(name)
+            entry = self.earlier.get(name)
+            if entry and proves_done(entry, found.path, self.out, self.fingerprint):
+                self._report(Progress(entry, skipped=True))
+                continue
+            begun = time.perf_counter()
+            try:
+                subject = open_subject(found, self.source, self.settings)
+                if subject.regions:
+                    yield subject
+                else:
+                    self._pass_unchanged(subject)
+            except Exception as error:  # whatever is wrong with one picture, the run goes on
+                self._record_failure(found, begun, error)
+
+    def _pass_unchanged(self, subject: RunSubject) -> None:
+        output = sha256_out = None
+        if self.settings.copy_unchanged:
+            output, sha256_out = self._write(subject, subject.encode(subject.original))
+        self._record(self._entry(subject, "no-region", output=output, sha256_out=sha256_out))
+
+    def _finish(self, outcome: Outcome) -> None:
+        subject: RunSubject = outcome.subject
+        try:
+            if outcome.error is not None or outcome.pixels is None:
+                raise outcome.error or FileError("the search ended without a picture")
+            output, sha256_out = self._write(subject, subject.encode(outcome.pixels))
+            self._record(
+                self._entry(
+                    subject,
+                    outcome.status,
+                    output=output,
+                    sha256_out=sha256_out,
+                    decisions=decisions(
+                        outcome, self.everyone, self.searched, self.settings.search.keep
+                    ),
+                    steps=outcome.steps,
+                )
+            )
+        except Exception as error:  # as above: recorded, and the run goes on
+            self._record_failure(subject.found, subject.begun, error)
+
+    def _write(self, subject: RunSubject, data: bytes) -> tuple[str, str]:
+        """Write a release; return its name under the output folder and the hash of the file."""
+        path = output_path(subject.found, self.out, self.settings.encoding.suffix)
+        check_output_path(path, [subject.found.path])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)
+        written = sha256_of(path)
+        if written != hashlib.sha256(data).hexdigest():
+            path.unlink(missing_ok=True)
+            raise FileError(f"{path} does not hold what was written to it; check the disk")
+        return path.relative_to(self.out).as_posix(), written
+
+    def _entry(
+        self,
+        subject: RunSubject,
+        status: str,
+        *,
+        output: str | None,
+        sha256_out: str | None,
+        decisions: tuple[Decision, ...] = (),
+        steps: int = 0,
+    ) -> Entry:
+        return Entry(
+            input=name_of(subject.found),
+            output=output,
+            status=status,
+            regions=tuple(region.box for region in subject.regions),
+            decisions=decisions,
+            steps=steps,
+            seconds=round(time.perf_counter() - subject.begun, 4),
+            sha256_in=subject.sha256_in,
+            sha256_out=sha256_out,
+            error=None,
+            settings=self.fingerprint,
+        )
+
+    def _record_failure(self, found: Found, begun: float, error: Exception) -> None:
+        known = isinstance(error, ScotomaError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        self._record(
+            Entry(
+                input=name_of(found),
+                output=None,
+                status="failed",
+                regions=(),
+                decisions=(),
+                steps=0,
+                seconds=round(time.perf_counter() - begun, 4),
+                sha256_in=None,
+                sha256_out=None,
+                error=text or type(error).__name__,
+                settings=self.fingerprint,
+            )
+        )
+
+    def _record(self, entry: Entry) -> None:
+        self.manifest.append(entry)
+        self._report(Progress(entry, skipped=False))
+
+    def _report(self, progress: Progress) -> None:
+        if self.on_progress:
+            self.on_progress(progress)
+
+
+def _folded(models: Sequence[Classifier]) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return faster equivalents for the gradient passes; the models themselves judge."""
+    import torch
+
+    networks = {}
+    for model in models:
+        if isinstance(model.network, torch.nn.Module):
+            example = torch.zeros(1, *model.preprocessing.input_size)
+            networks[model.spec] = fold_batch_norm(model.network, example)
+    return networks
