@@ -7,18 +7,18 @@ configuration: resize with Pillow, centre crop, scale to [0, 1], normalize.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-from torch import Tensor
 
 from scotoma.core.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocessing"]
 
@@ -36,7 +36,9 @@ class Preprocessing:
         mean: Per channel, subtracted after scaling to [0, 1].
         std: Per channel, divided by.
         interpolation: Pillow filter of the resize: one of bilinear, bicubic, nearest, lanczos.
-        crop_pct: Side of the centre crop as a fraction of the resized shorter side.
+        crop_pct: Side of the centre crop as a fraction of the resized shorter side; above 1
+            the resized picture is smaller than the crop and gets a black border, as a few of
+            timm's configurations ask.
         crop_mode: timm's crop mode: ``center``, ``squash`` or ``border``.
 
     Raises:
@@ -52,54 +54,52 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if len(self.input_size) != 3 or self.input_size[0] != 3 or min(self.input_size) < 1:
-            raise ModelError(f"expected input_size (3, height, width), got {self.input_size}")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
             raise ModelError(
-                f"expected three means and three positive stds, got {self.mean} and {self.std}"
+                f"expected input_size (3, height, width), got {self.input_size}; "
+                "only models of three colour channels can be used"
             )
+        if len(self.mean) != 3 or not all(math.isfinite(value) for value in self.mean):
+            raise ModelError(f"expected mean as three finite numbers, got {self.mean}")
+        if len(self.std) != 3 or not all(0 < value < math.inf for value in self.std):
+            raise ModelError(f"expected std as three positive numbers, got {self.std}")
         if self.interpolation not in _INTERPOLATIONS:
             raise ModelError(
                 f"expected interpolation in {_INTERPOLATIONS}, got {self.interpolation!r}"
             )
-        if not 0 < self.crop_pct <= 1 or not math.isfinite(self.crop_pct):
-            raise ModelError(f"expected crop_pct in (0, 1], got {self.crop_pct}")
+        if not 0 < self.crop_pct < math.inf:
+            raise ModelError(f"expected crop_pct above 0, got {self.crop_pct}")
         if self.crop_mode not in ("center", "squash", "border"):
-            raise ModelError(
-                f"expected crop_mode center, squash or border, got {self.crop_mode!r}"
-            )
+            raise ModelError(f"expected crop_mode center, squash or border, got {self.crop_mode!r}")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
         """Read the fields from a timm configuration (``pretrained_cfg`` or a JSON file's content).
 
         A nested ``pretrained_cfg`` is looked into; missing fields keep their defaults.
-        """
-        config = config.get("pretrained_cfg", config)
-        known: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list | tuple) else value
-            for name, value in config.items()
-            if name in cls.__dataclass_fields__ and value is not None
-        }
-        if known.get("interpolation") == "random":
-            known["interpolation"] = "bilinear"
-        return cls(**known)
-
-    @classmethod
-    def from_json(cls, path: Path) -> Preprocessing:
-        """Read a JSON file in the form that :meth:`from_config` takes.
 
         Raises:
-            ModelError: The file is not a JSON object.
+            ModelError: A field of the wrong type or out of range.
         """
+        config = config.get("pretrained_cfg", config)
         try:
-            config = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            known: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list | tuple) else value
+                for name, value in config.items()
+                if name in cls.__dataclass_fields__ and value is not None
+            }
+            return cls(**known)
+        except (TypeError, AttributeError) as error:
             raise ModelError(
-                f"expected preprocessing as a JSON object in {path}, got {error}"
+                "expected preprocessing like {'input_size': [3, 224, 224], 'mean': [...], "
+                f"'std': [...], 'interpolation': 'bilinear', 'crop_pct': 0.875}}, got: {error}"
             ) from error
-        if not isinstance(config, dict):
-            raise ModelError(f"expected a JSON object in {path}, got {type(config).__name__}")
-        return cls.from_config(config)
+
+    @classmethod
+    def from_timm(cls, model: Any) -> Preprocessing:
+        """Return what timm's ``resolve_data_config`` says of a model timm created."""
+        from timm.data.config import resolve_data_config
+
+        return cls.from_config(resolve_data_config(model=model))  # type: ignore[no-untyped-call]
 
     def to_config(self) -> dict[str, Any]:
         """Return plain data that :meth:`from_config` reads back."""
@@ -108,7 +108,7 @@ class Preprocessing:
     @cached_property
     def transform(self) -> Callable[[Image.Image], Tensor]:
         """``timm.data.create_transform`` for evaluation: RGB picture to ``(3, H, W)`` float32."""
-        from timm.data import create_transform
+        from timm.data.transforms_factory import create_transform
 
         made: Callable[[Image.Image], Tensor] = create_transform(**asdict(self), is_training=False)
         return made

@@ -8,15 +8,17 @@ Nothing in the file is ever executed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from scotoma.core.errors import ModelError, UnknownNameError
 from scotoma.models.preprocessing import Preprocessing
+from scotoma.models.weights import fit_weights, read_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["SavedModel", "build", "load", "save"]
 
@@ -61,7 +63,7 @@ def build(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise UnknownNameError("architecture", architecture, _ARCHITECTURES)
     try:
         return _ARCHITECTURES[architecture](**arguments)
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"arguments do not fit {architecture}: {error}") from error
 
 
@@ -91,24 +93,23 @@ def load(path: Path) -> tuple[nn.Module, SavedModel]:
     Raises:
         ModelError: The file is missing, damaged, or not one of ours.
     """
+    model = _read_header(path, _read_metadata(path))
+    network = build(model.architecture, model.arguments)
+    fit_weights(network, read_weights(path), path, model.architecture)
+    return network.eval().requires_grad_(False), model
+
+
+def _read_metadata(path: Path) -> Mapping[str, str]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-            weights: Sequence[tuple[str, Tensor]] = [
-                (name, file.get_tensor(name)) for name in file.keys()  # noqa: SIM118
-            ]
+            return file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"expected a safetensors file at {path}, got: {error}") from error
-    model = _read_header(path, metadata)
-    network = build(model.architecture, model.arguments)
-    try:
-        network.load_state_dict({name: value.float() if value.is_floating_point() else value
-                                 for name, value in weights})
-    except RuntimeError as error:
-        raise ModelError(f"the weights in {path} do not fit {model.architecture}") from error
-    return network.eval().requires_grad_(False), model
+        raise ModelError(
+            f"expected a model written by scotoma at {path}, got: {error}; "
+            "train one with: scotoma train classifier"
+        ) from error
 
 
 def _read_header(path: Path, metadata: Mapping[str, str]) -> SavedModel:
@@ -119,15 +120,15 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> SavedModel:
         )
     try:
         header = json.loads(metadata["scotoma"])
-        version = header["format"]
-        model = SavedModel(
+        if header["format"] != FORMAT:
+            raise ModelError(
+                f"expected model format {FORMAT} in {path}, got {header['format']}; update scotoma"
+            )
+        return SavedModel(
             architecture=header["architecture"],
             arguments=header["arguments"],
             preprocessing=Preprocessing.from_config(header["preprocessing"]),
-            classes=tuple(header["classes"]),
+            classes=tuple(str(name) for name in header["classes"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"the header of {path} is damaged: {error!r}") from error
-    if version != FORMAT:
-        raise ModelError(f"expected model format {FORMAT} in {path}, got {version}; update scotoma")
-    return model

@@ -60,13 +60,13 @@ class Recipe:
             crop_pct=1.0,
         )
     )
-    epochs: int = 25
+    epochs: int = 15
     batch_size: int = 128
     learning_rate: float = 0.01
     weight_decay: float = 0.005
     label_smoothing: float = 0.1
     shift: int = 8
-    erase_probability: float = 0.25
+    erase_probability: float = 0.1
     bfloat16: bool = True
     seed: int = 0
 
@@ -130,9 +130,7 @@ def train(
     saved.save(
         output,
         run.network.state_dict(),
-        saved.SavedModel(
-            "convmixer", run.arguments, recipe.preprocessing, pictures.classes
-        ),
+        saved.SavedModel("convmixer", run.arguments, recipe.preprocessing, pictures.classes),
     )
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
@@ -145,7 +143,9 @@ def accuracy(network: nn.Module, pictures: LabelledPictures, preprocessing: Prep
     network.eval()
     right = 0
     with torch.no_grad():
-        batches = zip(pictures.images.split(250), pictures.labels.split(250), strict=True)
+        batches = zip(
+            torch.split(pictures.images, 250), torch.split(pictures.labels, 250), strict=True
+        )
         for images, labels in batches:
             logits = network(_normalized(images, preprocessing))
             right += int((logits.argmax(1) == labels).sum())
@@ -169,7 +169,7 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             network = saved.build("convmixer", self.arguments)
-        self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: nn.Module = network.to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )

@@ -1,0 +1,108 @@
+"""A classifier: a network, how it is fed, and what its classes are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scotoma.core.errors import ImageError, ModelError
+from scotoma.models.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+__all__ = ["Classifier"]
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A network behind its own documented preprocessing.
+
+    Args:
+        spec: As the user named it.
+        name: Short, for tables, for example ``mobilenetv2_100``.
+        network: ``(B, 3, H, W)`` normalized float32 to ``(B, K)`` logits; a frozen
+            ``nn.Module`` in evaluation mode where ``differentiable``.
+        preprocessing: From a picture to what the network reads.
+        classes: Name of each logit, where known.
+        differentiable: Whether gradients flow from the logits to the inputs.
+        device: Where the network lies.
+
+    Example::
+
+        classifier = load_classifier("timm:local-dir:models/mobilenetv2_100")
+        logits = classifier.logits(classifier.read(picture)[None])
+        print(classifier.class_name(int(logits.argmax())))
+    """
+
+    spec: str
+    name: str
+    network: Callable[[Tensor], Tensor]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...] | None
+    differentiable: bool
+    device: str = "cpu"
+
+    def read(self, picture: Image.Image) -> Tensor:
+        """Return the picture as the network reads it: ``(3, H, W)`` float32, normalized.
+
+        Grayscale, palette and other modes become RGB first, transparency is dropped.
+        """
+        if picture.mode != "RGB":
+            picture = picture.convert("RGB")
+        return self.preprocessing.transform(picture)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return the ``(B, K)`` float32 logits of a batch; no gradients are kept.
+
+        Args:
+            inputs: ``(B, 3, H, W)`` float32, normalized, of the size that the network reads.
+
+        Raises:
+            ImageError: Inputs of another shape or type.
+            ModelError: The answer is not one row of finite numbers per picture.
+        """
+        import torch
+
+        expected = self.preprocessing.input_size
+        if inputs.ndim != 4 or len(inputs) == 0 or tuple(inputs.shape[1:]) != expected:
+            raise ImageError(
+                f"expected inputs (B, {', '.join(map(str, expected))}) for {self.name}, "
+                f"got {tuple(inputs.shape)}"
+            )
+        if inputs.dtype != torch.float32:
+            raise ImageError(f"expected float32 inputs for {self.name}, got {inputs.dtype}")
+        with torch.no_grad():
+            # One memory layout, so that a caller's does not decide how kernels round.
+            logits = self.network(inputs.to(self.device).contiguous())
+        return self._checked(logits, len(inputs))
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a logit, or its index as text where names are not known."""
+        if self.classes is not None and 0 <= label < len(self.classes):
+            return self.classes[label]
+        return str(label)
+
+    def _checked(self, logits: object, count: int) -> Tensor:
+        import torch
+        from torch import Tensor
+
+        if not isinstance(logits, Tensor):
+            raise ModelError(
+                f"expected one tensor of logits from {self.name}, got a {type(logits).__name__}; "
+                "export the model so that it returns its logits alone"
+            )
+        if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 1:
+            raise ModelError(
+                f"expected logits ({count}, K) from {self.name}, got {tuple(logits.shape)}; "
+                "only classifiers of whole pictures can be used"
+            )
+        if not logits.is_floating_point() or not bool(torch.isfinite(logits).all()):
+            raise ModelError(
+                f"expected finite logits from {self.name}, got {logits.dtype} with "
+                f"{int((~torch.isfinite(logits)).sum())} of {logits.numel()} not finite; "
+                "check that weights and preprocessing belong together"
+            )
+        return logits.float()

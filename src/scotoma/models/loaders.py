@@ -1,0 +1,107 @@
+"""Models of our own making, and torchvision's architectures with weights from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scotoma.core.errors import ModelError, SettingsError, UnknownNameError
+from scotoma.models import saved
+from scotoma.models.assembly import assemble, file_label, freeze, nearest, split_file
+from scotoma.models.classifier import Classifier
+from scotoma.models.config import find_config, read_config
+from scotoma.models.preprocessing import Preprocessing
+from scotoma.models.weights import fit_weights, read_weights
+
+__all__ = ["EMBEDDED", "TORCHVISION", "load_embedded", "load_saved", "load_torchvision"]
+
+EMBEDDED = Path(__file__).parent / "embedded" / "convmixer_cifar10.safetensors"
+TORCHVISION = Preprocessing(interpolation="bilinear")
+"""torchvision's standard: shorter side to 256, crop 224, bilinear, ImageNet mean and std."""
+
+
+def load_embedded(spec: str, target: str, device: str) -> Classifier:
+    """Return the small model that ships with the package.
+
+    Raises:
+        SettingsError: Something follows the word.
+        ModelError: The installation lacks the file.
+    """
+    if target:
+        raise SettingsError(
+            f"expected 'embedded' alone, got {spec!r}; for a file: scotoma:{target}"
+        )
+    if not EMBEDDED.is_file():
+        raise ModelError(
+            f"expected the embedded model at {EMBEDDED}, but this installation came without it; "
+            "reinstall scotoma, or name a model, for example timm:mobilenetv2_100"
+        )
+    return _classifier(spec, "embedded", EMBEDDED, device)
+
+
+def load_saved(spec: str, target: str, device: str) -> Classifier:
+    """Return a model that ``scotoma train`` wrote.
+
+    Raises:
+        ModelError: The file is missing, damaged, or not one of ours.
+    """
+    path = Path(target).expanduser()
+    return _classifier(spec, file_label(path), path, device)
+
+
+def _classifier(spec: str, name: str, path: Path, device: str) -> Classifier:
+    network, model = saved.load(path)
+    return assemble(
+        spec,
+        name,
+        freeze(network, device),
+        model.preprocessing,
+        {"classes": model.classes},
+        differentiable=True,
+        device=device,
+    )
+
+
+def load_torchvision(spec: str, target: str, device: str) -> Classifier:
+    """Return a torchvision architecture with the weights of a file.
+
+    Preprocessing is :data:`TORCHVISION` unless a JSON beside the file says otherwise.
+
+    Raises:
+        UnknownNameError: torchvision has no classifier of that name.
+        ModelError: The weights do not fit.
+    """
+    import torchvision
+
+    name, path = split_file(spec, target)
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise UnknownNameError("torchvision model", name, nearest(name, known))
+    weights = read_weights(path)
+    config_path = find_config(path)
+    config = read_config(config_path) if config_path else {}
+    # These two warn about, and spend minutes on, an initialization that is overwritten here.
+    quick = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    count = config.get("num_classes", 1000)
+    try:
+        network = torchvision.models.get_model(name, weights=None, num_classes=count, **quick)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"expected num_classes in {config_path} as a whole number, got {count!r}: {error}"
+        ) from error
+    fit_weights(network, weights, path, name)
+    preprocessing = Preprocessing.from_config({**TORCHVISION.to_config(), **_flat(config)})
+    label = file_label(path)
+    return assemble(
+        spec,
+        name if label == name else f"{name}@{label}",
+        freeze(network, device),
+        preprocessing,
+        config,
+        differentiable=True,
+        device=device,
+    )
+
+
+def _flat(config: dict[str, object]) -> dict[str, object]:
+    nested = config.get("pretrained_cfg", config)
+    return nested if isinstance(nested, dict) else {}

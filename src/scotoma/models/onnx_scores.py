@@ -1,0 +1,113 @@
+"""ONNX models through onnxruntime: scores without gradients, hence black boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scotoma.core.errors import MissingExtraError, ModelError
+from scotoma.models.assembly import assemble, file_label
+from scotoma.models.batching import in_batches
+from scotoma.models.classifier import Classifier
+from scotoma.models.config import require_config
+from scotoma.models.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["OnnxNetwork", "load_onnx"]
+
+_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+_ERRORS_ONLY = 3
+
+
+class OnnxNetwork:
+    """An ONNX graph of one picture input, called like a network; always on the CPU.
+
+    The first output counts. A batch size that the graph fixes is met by filling up.
+
+    Args:
+        path: The ``.onnx`` file.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        ModelError: Not an ONNX model, or not one of a single picture input.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._session = _open(path)
+        inputs = self._session.get_inputs()
+        shapes = [tuple(item.shape) for item in inputs]
+        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _TYPES:
+            raise ModelError(
+                f"expected one float input (B, 3, H, W) in {path}, "
+                f"got {shapes} of {[item.type for item in inputs]}"
+            )
+        self._input = inputs[0].name
+        self._output = self._session.get_outputs()[0].name
+        self._type = _TYPES[inputs[0].type]
+        batch = inputs[0].shape[0]
+        self.batch_size: int | None = batch if isinstance(batch, int) else None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return ``(B, K)`` scores of ``(B, 3, H, W)`` inputs, on the inputs' device.
+
+        Raises:
+            ModelError: onnxruntime refuses the inputs.
+        """
+        return in_batches(self._run, images, self.batch_size)
+
+    def _run(self, images: Tensor) -> Tensor:
+        import torch
+
+        array = images.detach().cpu().numpy().astype(self._type, copy=False)
+        try:
+            answer = self._session.run([self._output], {self._input: array})[0]
+        except Exception as error:  # onnxruntime's errors have no base of their own
+            raise ModelError(
+                f"expected {self.path} to take inputs {tuple(images.shape)}, got: "
+                f"{_first_line(error)}; check input_size in the JSON beside it"
+            ) from error
+        return torch.as_tensor(answer).to(images.device)
+
+
+def load_onnx(spec: str, target: str, device: str) -> Classifier:
+    """Return an ONNX model as a black box, with preprocessing from the JSON beside it."""
+    path = Path(target).expanduser()
+    if not path.is_file():
+        raise ModelError(f"expected an ONNX model at {path}, found no such file")
+    config = require_config(path)
+    return assemble(
+        spec,
+        file_label(path),
+        OnnxNetwork(path),
+        Preprocessing.from_config(config),
+        config,
+        differentiable=False,
+        device=device,
+    )
+
+
+def _open(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("running ONNX models", "onnxruntime", "faces") from error
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's errors have no base of their own
+        raise ModelError(
+            f"expected an ONNX model at {path}, got: {_first_line(error)}; fetch or export it again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]
