@@ -53,7 +53,7 @@ def write_report(
         contains_originals: The exhibits show originals: the page warns against publishing it.
             Otherwise the first panels must come with their regions already covered.
         settings: What to show of the settings, in order; ``fill`` is named in the headline.
-        failures: Entries whose status is ``failed``.
+        failures: Entries whose status is ``failed``; all of them, or the first.
 
     Raises:
         FileError: It cannot be written.
@@ -122,7 +122,7 @@ def render_report(
             key_figures(summary),
             models_section(summary.per_model),
             exhibits_section(exhibits, contains_originals=contains_originals),
-            failures_section(failures),
+            failures_section(failures, summary.failed),
             settings_section(summary, settings),
             limits_section(summary.per_model),
         ),

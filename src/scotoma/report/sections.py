@@ -89,7 +89,7 @@ def models_section(models: Mapping[str, ModelSummary]) -> Html | None:
         "Changed by the fill alone",
         "Changed in the release",
         "Agreement: all pictures",
-        "Agreement: those the fill changed",
+        "Agreement: flipped only",
     )
     # Roles say again what a table is: narrow screens lay it out as blocks.
     head = element(
@@ -124,8 +124,9 @@ def models_section(models: Mapping[str, ModelSummary]) -> Html | None:
         element(
             "p",
             "Every decision is read back from the written file, through the model’s own "
-            "preprocessing. The band is the 95 % interval (Wilson): what this many pictures "
-            "can tell about others like them. ",
+            "preprocessing. Flipped: the fill alone changes that model’s decision. "
+            "The band is the 95 % interval (Wilson): what this many pictures can tell about "
+            "others like them. ",
             "A model marked “checked only” took no part in the search."
             if any(found.checked_only for found in models.values())
             else None,
@@ -140,10 +141,15 @@ def models_section(models: Mapping[str, ModelSummary]) -> Html | None:
     )
 
 
-def failures_section(failures: Sequence[Entry]) -> Html:
-    """Return the table of inputs that failed, with their errors."""
+def failures_section(failures: Sequence[Entry], total: int) -> Html:
+    """Return the table of inputs that failed, with their errors.
+
+    Args:
+        failures: All of them, or the first.
+        total: How many there are.
+    """
     shown = failures[:MAX_FAILURES]
-    if not shown:
+    if not failures and not total:
         return element("section", element("h2", "Failures"), element("p", "No picture failed."))
     rows = (
         element(
@@ -153,7 +159,7 @@ def failures_section(failures: Sequence[Entry]) -> Html:
         )
         for entry in shown
     )
-    more = len(failures) - len(shown)
+    more = max(total, len(failures)) - len(shown)
     return element(
         "section",
         element("h2", "Failures"),
@@ -207,20 +213,24 @@ def limits_section(models: Collection[str]) -> Html:
     )
 
 
-def _figure(label: str, value: str, note: str) -> Html:
+def _figure(label: str, value: str, *notes: str) -> Html:
     return element(
-        "div", element("dt", label), element("dd", value, class_="big"), element("dd", note)
+        "div",
+        element("dt", label),
+        element("dd", value, class_="big"),
+        *(element("dd", glue(note)) for note in notes),
     )
 
 
-def _share(successes: int, n: int) -> tuple[str, str]:
-    note = f"{percent(successes, n)} of {n:,}{_interval_note(successes, n)}"
-    return f"{successes:,}", glue(note) if n else "no picture"
-
-
-def _interval_note(successes: int, n: int) -> str:
+def _share(successes: int, n: int) -> tuple[str, ...]:
     interval = wilson_interval(successes, n)
-    return "" if interval is None else f" (95 %: {_interval(*interval)})"
+    if interval is None:
+        return "0", "of no picture"
+    return (
+        f"{successes:,}",
+        f"of {n:,}: {percent(successes, n)}",
+        f"95 %: {_interval(*interval)}",
+    )
 
 
 def _interval(low: float, high: float) -> str:
