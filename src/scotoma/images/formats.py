@@ -61,7 +61,7 @@ def identify(data: bytes) -> tuple[str | None, str]:
     """
     found = _identify_readable(data)
     if found is not None:
-        return found, f"a {found.upper()} picture"
+        return found, f"{found.upper()} data"
     if data[4:8] == b"ftyp":
         brands = _brands(data)
         if brands & _HEIC_BRANDS:

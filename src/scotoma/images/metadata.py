@@ -151,7 +151,7 @@ class Metadata:
                     value = 1
                 if value is None:
                     continue
-                if isinstance(value, str):
+                if isinstance(value, str) and directory == _MAIN and not value.isascii():
                     # Pillow reads text as Latin-1 and would write "?" for what is not ASCII.
                     value = value.encode("latin-1", "replace")
                 if directory == _MAIN:

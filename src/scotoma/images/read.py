@@ -121,11 +121,11 @@ def _check_format(data: bytes, name: str) -> str:
     named = READ_SUFFIXES.get(Path(name).suffix.lower())
     found, words = identify(data)
     if found is None:
-        advice = f"convert it to {_FORMATS}, or leave it out"
+        advice = "convert it to one of these or leave it out"
         raise unreadable(name, f"a picture as {_FORMATS}", words, advice)
     if named is not None and named != found:
         advice = "rename the file if that is what it should be"
-        raise unreadable(name, f"a {named.upper()} picture, as its name says", words, advice)
+        raise unreadable(name, f"{named.upper()} data, as its name says", words, advice)
     return found
 
 

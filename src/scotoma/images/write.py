@@ -96,7 +96,9 @@ def encode_picture(
         )
     options = _options(encoding)
     if metadata is not None and keep:
-        options["exif"] = metadata.to_exif(keep)
+        # AVIF says how a picture is turned in a box of its own, where upright goes without saying.
+        in_exif = keep - {"orientation"} if encoding.format == "avif" else keep
+        options["exif"] = metadata.to_exif(in_exif)
         if "icc" in keep and metadata.icc:
             options["icc_profile"] = metadata.icc
     buffer = io.BytesIO()
@@ -108,7 +110,8 @@ def encode_picture(
 def _options(encoding: Encoding) -> dict[str, Any]:
     quality = encoding.quality
     if encoding.format == "png":
-        return {"compress_level": 6}
+        # On photographs level 6 saves 1 % to 15 % of the bytes for three times the time or more.
+        return {"compress_level": 1}
     # Full colour resolution from quality 90 on, as ImageMagick does it: who asks for
     # that quality wants the pixels, and so does a classifier.
     subsampling = "4:4:4" if quality >= _FULL_COLOUR_QUALITY else "4:2:0"
