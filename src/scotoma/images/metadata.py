@@ -16,7 +16,7 @@ from PIL import Image
 
 from scotoma.core.errors import UnknownNameError
 
-__all__ = ["KEEPABLE", "Metadata", "parse_keep"]
+__all__ = ["KEEPABLE", "Metadata", "check_keep", "parse_keep"]
 
 Value = str | bytes | int | float | tuple[float, ...]
 

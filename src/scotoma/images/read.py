@@ -20,7 +20,7 @@ from scotoma.images.metadata import Metadata
 from scotoma.images.picture import Picture
 from scotoma.images.structure import Container, check_stream, inspect_container
 
-__all__ = ["MAX_PIXELS", "decode_picture", "read_picture"]
+__all__ = ["MAX_PIXELS", "decode_picture", "read_file", "read_picture"]
 
 MAX_PIXELS = 200_000_000
 """More than any camera takes; four bytes for each of them still fit into memory."""
@@ -52,6 +52,20 @@ def read_picture(
     Raises:
         UnreadableImageError: It is not one whole, still picture, or cannot be opened.
     """
+    data = read_file(path, max_pixels=max_pixels)
+    return decode_picture(data, name=str(path), max_pixels=max_pixels, keep_profile=keep_profile)
+
+
+def read_file(path: Path, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Read a file's content, for whoever also wants its hash, to hand to :func:`decode_picture`.
+
+    Args:
+        path: The file.
+        max_pixels: A file longer than any picture of so many pixels is not read.
+
+    Raises:
+        UnreadableImageError: It is missing, forbidden, a folder or a pipe, or far too long.
+    """
     name, limit = str(path), 8 * max_pixels + 2**26
     try:
         status = path.stat()
@@ -61,7 +75,7 @@ def read_picture(
         if status.st_size > limit:
             got = f"a file of {status.st_size} bytes"
             raise unreadable(name, f"at most {limit} bytes", got, "make it smaller")
-        data = path.read_bytes()
+        return path.read_bytes()
     except UnreadableImageError:
         raise
     except OSError as error:
@@ -69,7 +83,6 @@ def read_picture(
         raise unreadable(
             name, "a file that can be opened", got, "check path and permissions"
         ) from error
-    return decode_picture(data, name=name, max_pixels=max_pixels, keep_profile=keep_profile)
 
 
 def decode_picture(

@@ -4,6 +4,10 @@ Decoders are lenient where we must not be: they fill what is missing with grey o
 black, skip checksums, inflate whatever a file tells them to, and take the first of
 many frames. Each check here reads only lengths, checksums and headers, so a file
 that declares a gigantic picture is known for what it is before memory is asked for.
+
+Not seen here: wrong bits inside of compressed data that has no checksum, which decode to
+a wrong picture of the right size (JPEG, lossy WebP, AVIF), and scans missing from a
+progressive JPEG that ends as it should.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from scotoma.images.tiff import read_pages
 
 __all__ = ["Container", "check_stream", "inspect_container"]
 
-MAX_INFLATED_BYTES = 16 * 2**20
+_MAX_INFLATED_BYTES = 16 * 2**20
 """What a compressed profile or comment may expand to; real ones stay under 4 MiB."""
 
 _BLOCK_BYTES = 2**20
@@ -212,12 +216,12 @@ def _inspect_png(data: bytes) -> Container:
 def _inflate(packed: bytes, label: str) -> bytes | None:
     inflater = zlib.decompressobj()
     try:
-        unpacked = inflater.decompress(packed, MAX_INFLATED_BYTES)
+        unpacked = inflater.decompress(packed, _MAX_INFLATED_BYTES)
     except zlib.error:
         return None  # a broken profile or comment hurts nobody; the pixels are what counts
     if inflater.unconsumed_tail:
         raise _DamagedError(
-            f"a decompression bomb: its chunk {label!r} expands beyond {MAX_INFLATED_BYTES} bytes"
+            f"a decompression bomb: its chunk {label!r} expands beyond {_MAX_INFLATED_BYTES} bytes"
         )
     return unpacked
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 __all__ = ["Page", "read_pages"]
 
-MAX_PAGES = 64
+_MAX_PAGES = 64
 """More than any pyramid of reduced copies has; beyond it the count does not matter."""
 
 _KIND, _OLD_KIND, _WIDTH, _HEIGHT = 254, 255, 256, 257
@@ -49,7 +49,7 @@ def read_pages(data: bytes) -> list[Page]:
     (position,) = struct.unpack_from(order + offset_type, data, offset_at)
     pages: list[Page] = []
     seen: set[int] = set()
-    while position and position not in seen and len(pages) < MAX_PAGES:
+    while position and position not in seen and len(pages) < _MAX_PAGES:
         seen.add(position)
         tags, position = _read_directory(data, position, order, is_big)
         pages.append(_page(tags))

@@ -12,7 +12,7 @@ from PIL import Image
 from support.bad_files import bad_files, sample, sample_file
 
 from scotoma.core.errors import UnreadableImageError
-from scotoma.images.read import decode_picture, read_picture
+from scotoma.images.read import decode_picture, read_file, read_picture
 from scotoma.images.walk import find_pictures
 
 BAD_FILES = bad_files()
@@ -92,7 +92,7 @@ def test_a_file_longer_than_any_picture_is_not_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(70 * 2**20)  # sparse: takes no space
     with pytest.raises(UnreadableImageError, match="got a file of 73400320 bytes"):
-        read_picture(path, max_pixels=1000)
+        read_file(path, max_pixels=1000)
 
 
 @pytest.mark.parametrize(
