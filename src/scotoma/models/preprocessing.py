@@ -80,8 +80,8 @@ class Preprocessing:
         Raises:
             ModelError: A field of the wrong type or out of range.
         """
-        config = config.get("pretrained_cfg", config)
         try:
+            config = config.get("pretrained_cfg", config)
             known: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list | tuple) else value
                 for name, value in config.items()

@@ -15,10 +15,10 @@ from pathlib import Path
 from torch import Tensor
 
 from scotoma import __version__
-from scotoma.core.errors import FileError, ScotomaError, SettingsError
+from scotoma.core.errors import FileError, ScotomaError, SettingsError, UnsafePathError
 from scotoma.images.regions import open_regions
 from scotoma.images.walk import Found, find_pictures, output_path
-from scotoma.images.write import check_output_path, remove_parts, write_atomically
+from scotoma.images.write import check_output_path, write_atomically
 from scotoma.models.classifier import Classifier
 from scotoma.models.fold import fold_batch_norm
 from scotoma.protections.anonymize.search import Outcome, Search
@@ -122,9 +122,11 @@ class _Run:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FileError(f"cannot make the output folder {self.out}: {error}") from error
-        remove_parts(self.out)
         path = self.out / "manifest.jsonl"
         self.earlier = latest(path)
+        self.owners = {
+            entry.output: name for name, entry in self.earlier.items() if entry.output is not None
+        }
         self.names: set[str] = set()
         with Manifest.open(path) as self.manifest:
             for outcome in self.search.run(self._subjects()):
@@ -151,12 +153,13 @@ class _Run:
             begun = time.perf_counter()
             try:
                 subject = open_subject(found, self.source, self.settings)
-                if subject.regions:
-                    yield subject
-                else:
+                if not subject.regions:
                     self._pass_unchanged(subject)
             except Exception as error:  # whatever is wrong with one picture, the run goes on
                 self._record_failure(found, begun, error)
+            else:
+                if subject.regions:
+                    yield subject
 
     def _pass_unchanged(self, subject: RunSubject) -> None:
         output = sha256_out = None
@@ -166,9 +169,11 @@ class _Run:
 
     def _finish(self, outcome: Outcome) -> None:
         subject: RunSubject = outcome.subject
+        if outcome.pixels is None:
+            error = outcome.error or RuntimeError("the search ended without a picture")
+            self._record_failure(subject.found, subject.begun, error)
+            return
         try:
-            if outcome.error is not None or outcome.pixels is None:
-                raise outcome.error or FileError("the search ended without a picture")
             output, sha256_out = self._write(subject, subject.encode(outcome.pixels))
             self._record(
                 self._entry(
@@ -188,14 +193,20 @@ class _Run:
     def _write(self, subject: RunSubject, data: bytes) -> tuple[str, str]:
         """Write a release; return its name under the output folder and the hash of the file."""
         path = output_path(subject.found, self.out, self.settings.encoding.suffix)
+        name = path.relative_to(self.out).as_posix()
+        owner = self.owners.setdefault(name, name_of(subject.found))
+        if owner != name_of(subject.found):
+            raise UnsafePathError(
+                f"expected a free name for the output, got {path}, which belongs to {owner}; "
+                "choose another output folder"
+            )
         check_output_path(path, [subject.found.path])
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data)
         written = sha256_of(path)
         if written != hashlib.sha256(data).hexdigest():
             path.unlink(missing_ok=True)
             raise FileError(f"{path} does not hold what was written to it; check the disk")
-        return path.relative_to(self.out).as_posix(), written
+        return name, written
 
     def _entry(
         self,

@@ -15,7 +15,7 @@ from scotoma.models.classifier import Classifier
 from scotoma.ops.fills import DEFAULT_FILL, fills
 from scotoma.protections.anonymize.settings import SearchSettings
 
-__all__ = ["AnonymizeSettings"]
+__all__ = ["AnonymizeSettings", "detector_settings"]
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,9 @@ class AnonymizeSettings:
         plain["version"] = __version__
         text = json.dumps(plain, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def detector_settings(threshold: float | None, grow: float | None) -> DetectorSettings:
+    """Return detector settings with the defaults where None is given."""
+    given = {"threshold": threshold, "grow": grow}
+    return DetectorSettings(**{name: value for name, value in given.items() if value is not None})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from scotoma.images.write import encode_picture
 from scotoma.ops.fills import apply_fill, fills
 from scotoma.run.settings import AnonymizeSettings
 
-__all__ = ["RunSubject", "open_subject"]
+__all__ = ["RunSubject", "name_of", "open_subject"]
 
 Pixels = NDArray[np.uint8]
 
@@ -93,4 +92,4 @@ def open_subject(found: Found, source: RegionSource, settings: AnonymizeSettings
 
 def name_of(found: Found) -> str:
     """Return the name under which the manifest knows an input."""
-    return Path(found.path).as_posix()
+    return found.path.as_posix()

@@ -1,0 +1,1 @@
+"""Adaptive anonymization: private regions are destroyed, decisions are searched back."""
