@@ -8,6 +8,7 @@ Source:
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -75,6 +76,21 @@ class Recipe:
             raise SettingsError(
                 f"expected epochs >= 1 and batch_size >= 2, got {self.epochs}, {self.batch_size}"
             )
+        if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf):
+            raise SettingsError(
+                "expected a positive learning rate and a weight decay of 0 or more, "
+                f"got {self.learning_rate}, {self.weight_decay}"
+            )
+        if not (0 <= self.erase_probability <= 1 and 0 <= self.label_smoothing < 1):
+            raise SettingsError(
+                "expected erase_probability in [0, 1] and label_smoothing in [0, 1), "
+                f"got {self.erase_probability}, {self.label_smoothing}"
+            )
+        if not 0 <= self.shift < min(self.preprocessing.input_size[1:]):
+            raise SettingsError(
+                f"expected a shift of 0 or more, less than the sides "
+                f"{self.preprocessing.input_size[1:]}, got {self.shift}"
+            )
         if any(side % self.patch_size for side in self.preprocessing.input_size[1:]):
             raise SettingsError(
                 f"expected a patch size that divides {self.preprocessing.input_size[1:]}, "
@@ -115,7 +131,7 @@ def train(
         on_epoch: Called after every epoch.
 
     Raises:
-        SettingsError: The checkpoint belongs to another recipe.
+        SettingsError: The checkpoint is damaged, or belongs to another recipe or other pictures.
     """
     run = _Run(pictures, recipe)
     history = run.resume(checkpoint) if checkpoint and checkpoint.exists() else []
@@ -217,6 +233,7 @@ class _Run:
         """Write the whole state, so that going on from it equals never having stopped."""
         state = {
             "recipe": json.dumps(asdict(self.recipe), sort_keys=True),
+            "pictures": self._describe_pictures(),
             "history": [asdict(epoch) for epoch in history],
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -228,16 +245,30 @@ class _Run:
         part.replace(path)
 
     def resume(self, path: Path) -> list[Epoch]:
-        state = torch.load(path, weights_only=True)
+        try:
+            state = torch.load(path, weights_only=True)
+        except Exception as error:  # damaged files fail in many ways inside torch
+            raise SettingsError(
+                f"the checkpoint {path} is damaged ({type(error).__name__}); "
+                "delete it to start anew"
+            ) from error
         if state["recipe"] != json.dumps(asdict(self.recipe), sort_keys=True):
             raise SettingsError(
                 f"the checkpoint {path} belongs to another recipe; delete it or name another file"
+            )
+        if state.get("pictures", self._describe_pictures()) != self._describe_pictures():
+            raise SettingsError(
+                f"the checkpoint {path} belongs to other pictures ({state['pictures']}, now "
+                f"{self._describe_pictures()}); delete it or name another file"
             )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
         return [Epoch(**epoch) for epoch in state["history"]]
+
+    def _describe_pictures(self) -> str:
+        return f"{len(self.pictures.labels)} of {', '.join(self.pictures.classes)}"
 
 
 def _normalized(images: Tensor, preprocessing: Preprocessing) -> Tensor:

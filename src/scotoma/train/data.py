@@ -67,7 +67,7 @@ def load_class_folders(
     for number, stream in enumerate(reader.streams()):
         try:
             picture = Image.open(stream).convert("RGB")
-        except OSError as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             entry = reader.entries[number][1]
             raise FileError(f"cannot read {entry} in {source}: {error}") from error
         for step in geometry:
