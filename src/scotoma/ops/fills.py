@@ -137,15 +137,10 @@ def _paint_inpaint(
     component: Component,
     generator: np.random.Generator,  # noqa: ARG001
 ) -> Pixels:
-    margin = _ring_width(component)
-    while True:
-        x0, y0, x1, y1 = _widen(component.box, margin, mask)
-        known = ~mask[y0:y1, x0:x1]
-        if known.any():
-            break
-        if known.shape == mask.shape:
-            return np.full((1, 1, 3), _GREY, np.uint8)
-        margin *= 2
+    x0, y0, x1, y1 = _widen(component.box, _ring_width(component), mask)
+    known = ~mask[y0:y1, x0:x1]
+    if not known.any():
+        return np.full((1, 1, 3), _GREY, np.uint8)
     values = pixels[y0:y1, x0:x1].transpose(2, 0, 1).astype(np.float32)
     surface = np.rint(interpolate(values, known)).clip(0, 255).astype(np.uint8)
     left, top, right, bottom = component.box
@@ -226,21 +221,19 @@ def _cell_edges(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.in
 def _ring_colours(pixels: Pixels, mask: Mask, component: Component) -> Pixels:
     """Return ``(N, 3)`` background pixels near a component; mid grey where there are none at all.
 
-    Pixels of other components are private too and take no part.
+    Pixels of other components are private too and take no part. What lies next to a component
+    is background, so only one that covers the whole picture has no ring.
     """
     width = _ring_width(component)
-    while True:
-        x0, y0, x1, y1 = _widen(component.box, width, mask)
-        left, top, right, bottom = component.box
-        own = np.zeros((y1 - y0, x1 - x0), np.bool_)
-        own[top - y0 : bottom - y0, left - x0 : right - x0] = component.mask
-        ring = dilate(own, width) & ~mask[y0:y1, x0:x1]
-        if ring.any():
-            colours: Pixels = pixels[y0:y1, x0:x1][ring]
-            return colours
-        if own.shape == mask.shape:
-            return np.full((1, 3), _GREY, np.uint8)
-        width *= 2
+    x0, y0, x1, y1 = _widen(component.box, width, mask)
+    left, top, right, bottom = component.box
+    own = np.zeros((y1 - y0, x1 - x0), np.bool_)
+    own[top - y0 : bottom - y0, left - x0 : right - x0] = component.mask
+    ring = dilate(own, width) & ~mask[y0:y1, x0:x1]
+    if not ring.any():
+        return np.full((1, 3), _GREY, np.uint8)
+    colours: Pixels = pixels[y0:y1, x0:x1][ring]
+    return colours
 
 
 def _ring_width(component: Component) -> int:

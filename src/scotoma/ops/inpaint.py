@@ -40,7 +40,7 @@ def _fill(values: Values, weights: Values) -> Values:
     if bool((weights > 0).all()):
         return values
     coarse = _enlarge(_fill(*_pull(values, weights)), (weights.shape[1], weights.shape[0]))
-    surface = coarse + weights * (values - coarse)
+    surface = weights * values + (1 - weights) * coarse
     steps = _COARSE_STEPS if max(weights.shape) <= _COARSE_SIDE else _FINE_STEPS
     return _relax(surface, weights == 0, steps)
 
