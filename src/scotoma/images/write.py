@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,9 @@ def _options(encoding: Encoding) -> dict[str, Any]:
     return {"quality": quality, "speed": 6, "subsampling": subsampling, "autotiling": False}
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(
+    path: Path, data: bytes, *, before_rename: Callable[[Path], None] | None = None
+) -> None:
     """Write a file so that it is seen whole or not at all.
 
     The bytes go to a hidden file in the same folder that is renamed when they are safe on
@@ -133,6 +135,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     Args:
         path: Where to; its folder is made if missing.
         data: The content.
+        before_rename: Called with the hidden file once it is safe on disk; what it raises
+            is passed on, and ``path`` stays as it was.
 
     Raises:
         FileError: It could not be written; nothing is left behind.
@@ -148,6 +152,8 @@ def write_atomically(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if before_rename is not None:
+                before_rename(part)
             part.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scotoma import __version__
-from scotoma.core.errors import FileError, ScotomaError, SettingsError, UnsafePathError
+from scotoma.core.errors import FileError, ScotomaError, SettingsError
 from scotoma.images.regions import open_regions
-from scotoma.images.walk import Found, find_pictures, output_path
-from scotoma.images.write import check_output_path, write_atomically
+from scotoma.images.walk import Found, find_pictures
 from scotoma.models.classifier import Classifier
 from scotoma.models.fold import fold_batch_norm
-from scotoma.protections.anonymize.search import Outcome, Search
+from scotoma.protections.anonymize.search import Search
+from scotoma.protections.anonymize.subject import Outcome
 from scotoma.run.manifest import (
     Decision,
     Entry,
@@ -29,15 +31,17 @@ from scotoma.run.manifest import (
     Summary,
     latest,
     proves_done,
-    sha256_of,
     summarize,
     write_summary,
 )
+from scotoma.run.releases import Releases
 from scotoma.run.settings import AnonymizeSettings
 from scotoma.run.subject import RunSubject, name_of, open_subject
 from scotoma.run.verdict import decisions
 
 __all__ = ["Progress", "anonymize"]
+
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -118,18 +122,17 @@ class _Run:
 
     def go(self) -> Summary:
         begun = time.perf_counter()
+        found = find_pictures(self.inputs, exclude=self.out)  # refuses before anything is made
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FileError(f"cannot make the output folder {self.out}: {error}") from error
         path = self.out / "manifest.jsonl"
         self.earlier = latest(path)
-        self.owners = {
-            entry.output: name for name, entry in self.earlier.items() if entry.output is not None
-        }
+        self.releases = Releases(self.out, self.earlier)
         self.names: set[str] = set()
         with Manifest.open(path) as self.manifest:
-            for outcome in self.search.run(self._subjects()):
+            for outcome in self.search.run(self._subjects(found)):
                 self._finish(outcome)
         entries = latest(path)
         summary = summarize(
@@ -141,9 +144,9 @@ class _Run:
         write_summary(self.out / "summary.json", summary)
         return summary
 
-    def _subjects(self) -> Iterator[RunSubject]:
+    def _subjects(self, inputs: Iterator[Found]) -> Iterator[RunSubject]:
         """Yield what there is to search; settle everything else on the way."""
-        for found in find_pictures(self.inputs, exclude=self.out):
+        for found in inputs:
             name = name_of(found)
             self.names.add(name)
             entry = self.earlier.get(name)
@@ -153,68 +156,68 @@ class _Run:
             begun = time.perf_counter()
             try:
                 subject = open_subject(found, self.source, self.settings)
-                if not subject.regions:
-                    self._pass_unchanged(subject)
+                entry = None if subject.regions else self._pass_unchanged(subject)
             except Exception as error:  # whatever is wrong with one picture, the run goes on
-                self._record_failure(found, begun, error)
+                entry = self._fail(found, begun, error)
+            if entry is None:
+                yield subject
             else:
-                if subject.regions:
-                    yield subject
+                self._report(Progress(entry, skipped=False))
 
-    def _pass_unchanged(self, subject: RunSubject) -> None:
-        output = sha256_out = None
+    def _pass_unchanged(self, subject: RunSubject) -> Entry:
         if self.settings.copy_unchanged:
-            output, sha256_out = self._write(subject, subject.encode(subject.original))
-        self._record(self._entry(subject, "no-region", output=output, sha256_out=sha256_out))
+            return self._release(subject, subject.original, "no-region")
+        self.releases.withdraw(name_of(subject.found))
+        entry = self._entry(subject, "no-region")
+        self.manifest.append(entry)
+        return entry
 
     def _finish(self, outcome: Outcome) -> None:
         subject: RunSubject = outcome.subject
-        if outcome.pixels is None:
-            error = outcome.error or RuntimeError("the search ended without a picture")
-            self._record_failure(subject.found, subject.begun, error)
-            return
         try:
-            output, sha256_out = self._write(subject, subject.encode(outcome.pixels))
-            self._record(
-                self._entry(
-                    subject,
-                    outcome.status,
-                    output=output,
-                    sha256_out=sha256_out,
-                    decisions=decisions(
-                        outcome, self.everyone, self.searched, self.settings.search.keep
-                    ),
-                    steps=outcome.steps,
-                )
+            entry = self._release(
+                subject,
+                _pixels_of(outcome),
+                outcome.status,
+                decisions=decisions(
+                    outcome, self.everyone, self.searched, self.settings.search.keep
+                ),
+                steps=outcome.steps,
             )
         except Exception as error:  # as above: recorded, and the run goes on
-            self._record_failure(subject.found, subject.begun, error)
+            entry = self._fail(subject.found, subject.begun, error)
+        self._report(Progress(entry, skipped=False))
 
-    def _write(self, subject: RunSubject, data: bytes) -> tuple[str, str]:
-        """Write a release; return its name under the output folder and the hash of the file."""
-        path = output_path(subject.found, self.out, self.settings.encoding.suffix)
-        name = path.relative_to(self.out).as_posix()
-        owner = self.owners.setdefault(name, name_of(subject.found))
-        if owner != name_of(subject.found):
-            raise UnsafePathError(
-                f"expected a free name for the output, got {path}, which belongs to {owner}; "
-                "choose another output folder"
-            )
-        check_output_path(path, [subject.found.path])
-        write_atomically(path, data)
-        written = sha256_of(path)
-        if written != hashlib.sha256(data).hexdigest():
-            path.unlink(missing_ok=True)
-            raise FileError(f"{path} does not hold what was written to it; check the disk")
-        return name, written
+    def _release(
+        self,
+        subject: RunSubject,
+        pixels: Pixels,
+        status: str,
+        *,
+        decisions: tuple[Decision, ...] = (),
+        steps: int = 0,
+    ) -> Entry:
+        """Write a picture and its line in the manifest, or neither."""
+        subject.check_release(pixels)
+        data = subject.encode(pixels)
+        entry = self._entry(
+            subject,
+            status,
+            output=self.releases.place(subject.found, self.settings.encoding.suffix),
+            sha256_out=hashlib.sha256(data).hexdigest(),
+            decisions=decisions,
+            steps=steps,
+        )
+        self.releases.write(data, entry, self.manifest.append)
+        return entry
 
     def _entry(
         self,
         subject: RunSubject,
         status: str,
         *,
-        output: str | None,
-        sha256_out: str | None,
+        output: str | None = None,
+        sha256_out: str | None = None,
         decisions: tuple[Decision, ...] = (),
         steps: int = 0,
     ) -> Entry:
@@ -232,39 +235,43 @@ class _Run:
             settings=self.fingerprint,
         )
 
-    def _record_failure(self, found: Found, begun: float, error: Exception) -> None:
+    def _fail(self, found: Found, begun: float, error: Exception) -> Entry:
+        self.releases.withdraw(name_of(found))
         known = isinstance(error, ScotomaError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
-        self._record(
-            Entry(
-                input=name_of(found),
-                output=None,
-                status="failed",
-                regions=(),
-                decisions=(),
-                steps=0,
-                seconds=round(time.perf_counter() - begun, 4),
-                sha256_in=None,
-                sha256_out=None,
-                error=text or type(error).__name__,
-                settings=self.fingerprint,
-            )
+        entry = Entry(
+            input=name_of(found),
+            output=None,
+            status="failed",
+            regions=(),
+            decisions=(),
+            steps=0,
+            seconds=round(time.perf_counter() - begun, 4),
+            sha256_in=None,
+            sha256_out=None,
+            error=text or type(error).__name__,
+            settings=self.fingerprint,
         )
-
-    def _record(self, entry: Entry) -> None:
         self.manifest.append(entry)
-        self._report(Progress(entry, skipped=False))
+        return entry
 
     def _report(self, progress: Progress) -> None:
         if self.on_progress:
             self.on_progress(progress)
 
 
+def _pixels_of(outcome: Outcome) -> Pixels:
+    """Return what the search found, or raise what ended it."""
+    if outcome.pixels is None:
+        raise outcome.error or RuntimeError("the search ended without a picture")
+    return outcome.pixels
+
+
 def _folded(models: Sequence[Classifier]) -> dict[str, Callable[[Tensor], Tensor]]:
     """Return faster equivalents for the gradient passes; the models themselves judge."""
     import torch
 
-    networks = {}
+    networks: dict[str, Callable[[Tensor], Tensor]] = {}
     for model in models:
         if isinstance(model.network, torch.nn.Module):
             example = torch.zeros(1, *model.preprocessing.input_size)

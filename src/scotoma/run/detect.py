@@ -62,7 +62,7 @@ def detect(
     def entries() -> Iterator[tuple[Path, tuple[int, int], list[Region]]]:
         for found in find_pictures(inputs):
             try:
-                picture = read_picture(found.path)
+                picture = read_picture(found.path, keep_profile=True)
                 here = source.find(picture.pixels, found.relative)
             except ScotomaError as error:
                 figures.failed[found.path.as_posix()] = str(error)

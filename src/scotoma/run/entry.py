@@ -80,8 +80,11 @@ class Decision:
 
     @property
     def changed_after(self) -> bool:
-        """Whether the release loses the decision: another class, or not kept as asked."""
-        return not self.kept or (self.after is not None and self.after.label != self.before.label)
+        """Whether the release loses what the run was asked to keep of the decision.
+
+        With ``scores:TOLERANCE`` another class may come first and all scores still be kept.
+        """
+        return not self.kept
 
 
 @dataclass(frozen=True)

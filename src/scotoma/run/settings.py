@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from scotoma import __version__
 from scotoma.core.errors import UnknownNameError
@@ -14,6 +15,7 @@ from scotoma.images.write import Encoding
 from scotoma.models.classifier import Classifier
 from scotoma.ops.fills import DEFAULT_FILL, fills
 from scotoma.protections.anonymize.settings import SearchSettings
+from scotoma.run.manifest import sha256_of
 
 __all__ = ["AnonymizeSettings", "detector_settings"]
 
@@ -57,18 +59,57 @@ class AnonymizeSettings:
         return self.search if self.adapt == "gradient" else replace(self.search, max_steps=0)
 
     def fingerprint(self, models: Sequence[Classifier], observers: Sequence[Classifier]) -> str:
-        """Return 16 hexadecimal digits that change with anything that could change a result."""
+        """Return 16 hexadecimal digits that change with anything that could change a result.
+
+        That includes what lies in a file of regions, a folder of masks or a file of weights:
+        edited and run again, they must not count as done.
+
+        Raises:
+            FileError: One of these files cannot be read.
+        """
         plain = asdict(self)
         plain["keep_metadata"] = sorted(self.keep_metadata)
         plain["search"]["keep"] = self.search.keep.text
-        plain["models"] = [model.spec for model in models]
-        plain["observers"] = [model.spec for model in observers]
+        plain["models"] = [_model_digest(model) for model in models]
+        plain["observers"] = [_model_digest(model) for model in observers]
+        plain["regions_content"] = _content_digest(Path(self.regions))
         plain["version"] = __version__
         text = json.dumps(plain, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _model_digest(model: Classifier) -> list[str]:
+    """Return what tells two models of one name apart: weights, program, preprocessing."""
+    import torch
+
+    file = Path(model.spec.partition(":")[2]).expanduser()
+    digest = hashlib.sha256((_content_digest(file) or "").encode())
+    if isinstance(model.network, torch.nn.Module):
+        for name, tensor in sorted(model.network.state_dict().items()):
+            content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(content.numpy())
+    return [model.spec, repr(model.preprocessing), digest.hexdigest()]
+
+
+def _content_digest(path: Path) -> str | None:
+    """Return a hash of a file, or of all files under a folder; None where there is neither."""
+    if path.is_file():
+        return sha256_of(path)
+    if not path.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            digest.update(
+                f"{file.relative_to(path)}\0{sha256_of(file)}\n".encode("utf-8", "replace")
+            )
+    return digest.hexdigest()
+
+
 def detector_settings(threshold: float | None, grow: float | None) -> DetectorSettings:
     """Return detector settings with the defaults where None is given."""
     given = {"threshold": threshold, "grow": grow}
-    return DetectorSettings(**{name: value for name, value in given.items() if value is not None})
+    return replace(
+        DetectorSettings(), **{name: value for name, value in given.items() if value is not None}
+    )

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from scotoma.core.errors import FileError
+from scotoma.core.errors import ImageError
 from scotoma.images.picture import Picture
-from scotoma.images.read import decode_picture
+from scotoma.images.read import decode_picture, read_file
 from scotoma.images.regions import Region, RegionSource, union_mask
 from scotoma.images.walk import Found
 from scotoma.images.write import encode_picture
@@ -50,6 +50,36 @@ class RunSubject:
         """The picture as read."""
         return self.picture.pixels
 
+    def check_release(self, pixels: Pixels) -> None:
+        """Refuse to release what no search may return, whatever made it.
+
+        Args:
+            pixels: ``(H, W, 3)`` uint8, before encoding.
+
+        Raises:
+            ImageError: They are not the original outside the regions, or still the original
+                inside one.
+        """
+        height, width = self.original.shape[:2]
+        if pixels.shape != self.original.shape or pixels.dtype != np.uint8:
+            raise ImageError(
+                f"expected a release of {self.original.shape} uint8 like its original, "
+                f"got {pixels.shape} {pixels.dtype}"
+            )
+        changed = (pixels != self.original).any(axis=2)
+        filled = (self.start != self.original).any(axis=2)
+        if (changed & ~union_mask(self.regions, height, width)).any():
+            raise ImageError(
+                f"expected changes inside the regions only, got others in {self.found.path}"
+            )
+        for region in self.regions:
+            mask = union_mask([region], height, width)
+            if (filled & mask).any() and not (changed & mask).any():
+                raise ImageError(
+                    f"expected region {region.box} of {self.found.path} to be hidden, "
+                    "got it as it was"
+                )
+
     def encode(self, pixels: Pixels) -> bytes:
         """Return the bytes of the file that would be written for ``pixels``."""
         return encode_picture(
@@ -63,7 +93,7 @@ class RunSubject:
         """Return the pixels that a reader of the written file would see."""
         if self.settings.encoding.lossless:
             return pixels
-        return decode_picture(self.encode(pixels), name=str(self.found.relative)).pixels
+        return _decode(self.encode(pixels), f"release{self.settings.encoding.suffix}").pixels
 
 
 def open_subject(found: Found, source: RegionSource, settings: AnonymizeSettings) -> RunSubject:
@@ -74,11 +104,8 @@ def open_subject(found: Found, source: RegionSource, settings: AnonymizeSettings
         RegionError: The source has no regions that fit it.
     """
     begun = time.perf_counter()
-    try:
-        data = found.path.read_bytes()
-    except OSError as error:
-        raise FileError(f"expected a readable file at {found.path}, got: {error}") from error
-    picture = decode_picture(data, name=found.path.name)
+    data = read_file(found.path)
+    picture = _decode(data, found.path.name)
     regions = source.find(picture.pixels, found.relative)
     start = picture.pixels
     if regions:
@@ -88,6 +115,12 @@ def open_subject(found: Found, source: RegionSource, settings: AnonymizeSettings
     return RunSubject(
         found, picture, regions, start, hashlib.sha256(data).hexdigest(), settings, begun
     )
+
+
+def _decode(data: bytes, name: str) -> Picture:
+    # The stored numbers, not colours converted by the profile: they are what the owner's
+    # own pipeline reads, and what must stay the same outside the regions.
+    return decode_picture(data, name=name, keep_profile=True)
 
 
 def name_of(found: Found) -> str:

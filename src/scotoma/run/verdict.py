@@ -8,7 +8,7 @@ from torch import Tensor
 
 from scotoma.models.classifier import Classifier
 from scotoma.protections.anonymize.objectives import Objective
-from scotoma.protections.anonymize.search import Outcome
+from scotoma.protections.anonymize.subject import Outcome
 from scotoma.run.entry import Answer, Decision
 
 __all__ = ["answer", "decisions"]

@@ -42,6 +42,13 @@ class _Running(Generic[T]):
     missing: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class _Failure:
+    """Stands where an answer was expected."""
+
+    error: Exception
+
+
 def run_together(
     lives: Iterator[tuple[Life[T], int]],
     execute: Callable[[Hashable, Sequence[Any]], Sequence[Any]],
@@ -55,7 +62,8 @@ def run_together(
     Args:
         lives: Pairs of a life and its weight (what it costs to hold, for example in pixels);
             pulled only when there is room, so that memory stays flat.
-        execute: Answers a batch of items of one queue, in order.
+        execute: Answers a batch of items of one queue, in order. Where that fails, the items
+            are tried one by one, and a life whose own item fails is thrown the error.
         batch_size: Most items in one batch.
         pool_size: Most lives at a time.
         pool_weight: Most weight at a time; one life is always admitted.
@@ -69,7 +77,11 @@ def run_together(
     def resume(state: _Running[T], answers: Sequence[Any] | None) -> bool:
         """Send the answers; queue the next requests. False when the life has ended."""
         try:
-            requests = next(state.life) if answers is None else state.life.send(answers)
+            failure = next((a for a in answers or () if isinstance(a, _Failure)), None)
+            if failure is not None:
+                requests = state.life.throw(failure.error)
+            else:
+                requests = next(state.life) if answers is None else state.life.send(answers)
             while not requests:
                 requests = state.life.send(())
         except StopIteration as end:
@@ -99,10 +111,24 @@ def run_together(
             continue
         name = max(queues, key=lambda key: len(queues[key]))
         batch = [queues[name].popleft() for _ in range(min(batch_size, len(queues[name])))]
-        answers = execute(name, [item for _, _, item in batch])
+        answers = _attempt(execute, name, [item for _, _, item in batch])
         for (state, place, _), answer in zip(batch, answers, strict=True):
             state.answers[place] = answer
             state.missing -= 1
             if state.missing == 0 and not resume(state, state.answers):
                 running -= 1
                 weight -= state.weight
+
+
+def _attempt(
+    execute: Callable[[Hashable, Sequence[Any]], Sequence[Any]],
+    queue: Hashable,
+    items: Sequence[Any],
+) -> Sequence[Any]:
+    """Answer a batch; one bad item must not cost the others their answers."""
+    try:
+        return execute(queue, items)
+    except Exception as error:  # whose it is, only asking each alone can tell
+        if len(items) == 1:
+            return [_Failure(error)]
+    return [_attempt(execute, queue, [item])[0] for item in items]
