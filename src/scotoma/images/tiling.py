@@ -52,9 +52,9 @@ class Level:
 def plan_levels(size: tuple[int, int], detail: float) -> list[Level]:
     """Return the levels of a picture, the finest first.
 
-    Pictures whose longer side is under ``TILE`` are enlarged towards it, at most twofold:
-    on 300 ImageNet pictures of 227 pixels that finds a fifth more faces, and no level of
-    our measurements found more false ones.
+    Pictures whose longer side is under ``TILE`` are enlarged towards it, at most twofold. At
+    threshold 0.3 that gives 126 boxes instead of 104 in 300 ImageNet pictures of 227 pixels,
+    and 8 false ones instead of 12 in 67 COCO pictures without a person.
 
     Args:
         size: ``(width, height)`` of the picture.
@@ -106,8 +106,8 @@ def is_cut(boxes: Boxes, tile: Box, size: tuple[int, int]) -> NDArray[np.bool_]:
 def merge(boxes: Boxes, scores: NDArray[np.float64], cut: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Return which boxes to keep, the surest first.
 
-    A cut box goes only where a whole one covers most of it: half a face is better hidden
-    than none.
+    A cut box goes only where a whole one covers a good part of it: half a face is better
+    hidden than none.
 
     Args:
         boxes: ``(N, 4)`` from all levels, in pixels of the picture.
@@ -119,7 +119,7 @@ def merge(boxes: Boxes, scores: NDArray[np.float64], cut: NDArray[np.bool_]) -> 
     rest = np.flatnonzero(cut)
     if len(rest) and len(whole):
         covered = _intersections(boxes[rest], boxes[whole]) / _areas(boxes[rest])[:, None]
-        rest = rest[covered.max(axis=1) < 0.5]
+        rest = rest[covered.max(axis=1) < _SAME]
     rest = rest[suppress(boxes[rest], scores[rest])]
     kept = np.concatenate([whole, rest])
     return kept[np.argsort(-scores[kept], kind="stable")]
