@@ -9,6 +9,8 @@ from PIL import Image
 
 __all__ = ["generated_model", "write_pictures"]
 
+_SPREAD = 25.0
+
 
 def write_pictures(folder: Path, count: int, *, seed: int, side: int = 96) -> Path:
     """Write ``count`` JPEG files; those that are there already stay.
@@ -59,6 +61,9 @@ def generated_model(path: Path, *, seed: int) -> str:
         with torch.no_grad():
             for _ in range(20):
                 network(images)
+            # Margins are in logits: spread these as a trained network's are.
+            for weights in list(network.parameters())[-2:]:
+                weights.mul_(_SPREAD)
     preprocessing = Preprocessing(input_size=(3, 64, 64), crop_pct=1.0)
     names = tuple(f"class {number}" for number in range(10))
     path.parent.mkdir(parents=True, exist_ok=True)

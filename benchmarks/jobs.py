@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.pictures import SPECS
-from benchmarks.record import Options, fingerprint_of
+from benchmarks.record import Options, fingerprint_of, sources_digest
 
 if TYPE_CHECKING:
     from scotoma.models.classifier import Classifier
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from scotoma.run.entry import Entry
     from scotoma.run.settings import AnonymizeSettings
 
-__all__ = ["Run", "classifier", "command", "describe_search", "run_in_cache", "run_measured"]
+__all__ = [
+    "Run",
+    "classifier",
+    "command",
+    "describe_search",
+    "run_folder",
+    "run_in_cache",
+    "run_measured",
+]
 
 _COMMAND = "from scotoma.cli.main import main; main()"
 
@@ -71,8 +79,8 @@ def run_in_cache(
 ) -> Run:
     """Run :func:`scotoma.run.anonymize.anonymize`; an earlier run's pictures are kept.
 
-    The output folder is named after pictures, models and settings, so a killed benchmark
-    goes on inside a row.
+    The output folder is named after pictures, models, settings and the package's sources, so
+    a killed benchmark goes on inside a row.
 
     Args:
         paths: Pictures.
@@ -85,11 +93,7 @@ def run_in_cache(
     from scotoma.run.manifest import latest
 
     used, watching = [classifier(m) for m in models], [classifier(m) for m in observers]
-    identity = {
-        "settings": settings.fingerprint(used, watching),
-        "paths": [path.as_posix() for path in paths],
-    }
-    out = options.cache / "runs" / fingerprint_of(identity)
+    out = run_folder(paths, models, settings, options, observers=observers)
     done = 0
 
     def count(progress: Progress) -> None:
@@ -101,6 +105,25 @@ def run_in_cache(
     summary = anonymize(paths, out, used, settings, observers=watching, on_progress=count)
     entries = latest(out / "manifest.jsonl")
     return Run(out, {p.as_posix(): entries[p.as_posix()] for p in paths}, done, summary.seconds)
+
+
+def run_folder(
+    paths: Sequence[Path],
+    models: Sequence[str],
+    settings: AnonymizeSettings,
+    options: Options,
+    *,
+    observers: Sequence[str] = (),
+) -> Path:
+    """Return the output folder that :func:`run_in_cache` uses for the same arguments."""
+    used, watching = [classifier(m) for m in models], [classifier(m) for m in observers]
+    identity = {
+        "settings": settings.fingerprint(used, watching),
+        "paths": [path.as_posix() for path in paths],
+        # Pictures that other code made must not pass for this code's.
+        "sources": sources_digest(),
+    }
+    return options.cache / "runs" / fingerprint_of(identity)
 
 
 def command(arguments: Sequence[str | Path]) -> list[str]:

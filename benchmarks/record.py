@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ __all__ = [
     "Options",
     "Row",
     "fingerprint_of",
+    "sources_digest",
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,8 +143,6 @@ class Book:
 
     def enter(self, job: Job, measured: Measured, *, seed: int, seconds: float) -> Row:
         """Write the job's row, in the place of an earlier one of the same configuration."""
-        from scotoma.images.write import write_atomically
-
         row: Row = {
             "what": job.what,
             "config": dict(job.config),
@@ -156,14 +156,24 @@ class Book:
         }
         self.rows = [old for old in self.rows if old["fingerprint"] != row["fingerprint"]]
         self.rows.append(row)
-        text = json.dumps({"benchmark": self.name, "rows": self.rows}, indent=1)
-        write_atomically(self.path, (text + "\n").encode())
+        self._write()
         return row
 
     def arrange(self, jobs: Iterable[Job]) -> None:
-        """Order the rows as the jobs are, those of no job last."""
+        """Order the rows as the jobs are; once each job has one, rows of no job go."""
         order = {fingerprint_of(job.config): place for place, job in enumerate(jobs)}
+        there = {row["fingerprint"] for row in self.rows}
+        if order.keys() <= there and order.keys() != there:
+            self.rows = [row for row in self.rows if row["fingerprint"] in order]
         self.rows.sort(key=lambda row: order.get(row["fingerprint"], len(order)))
+        if self.rows:
+            self._write()
+
+    def _write(self) -> None:
+        from scotoma.images.write import write_atomically
+
+        text = json.dumps({"benchmark": self.name, "rows": self.rows}, indent=1)
+        write_atomically(self.path, (text + "\n").encode())
 
 
 def environment() -> dict[str, Any]:
@@ -173,6 +183,7 @@ def environment() -> dict[str, Any]:
     return {
         "scotoma": version("scotoma"),
         "commit": _commit(),
+        "sources": sources_digest(),
         "torch": torch.__version__,
         "timm": version("timm"),
         "python": platform.python_version(),
@@ -183,6 +194,18 @@ def environment() -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 1) if sys.platform != "win32" else None,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
+
+
+@cache
+def sources_digest() -> str:
+    """Return 12 hexadecimal digits that change with any line of the package that is measured."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "src" / "scotoma").rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        # What only prints or trains decides no result.
+        if name.split("/")[2] not in ("cli", "report", "train"):
+            digest.update(name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _commit() -> str | None:
