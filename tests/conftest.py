@@ -16,3 +16,15 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("needs the pictures and trained nets in ../shared, which is absent here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return two small model files whose decisions vary between pictures and differ."""
+    from support.tiny_models import write_tiny_model  # imports torch, which few tests need
+
+    folder = tmp_path_factory.mktemp("models")
+    return (
+        write_tiny_model(folder / "first.safetensors", seed=0),
+        write_tiny_model(folder / "second.safetensors", seed=2),
+    )

@@ -85,7 +85,5 @@ def test_files_stay_readable(path: Path) -> None:
 def test_import_loads_nothing_heavy(module: str) -> None:
     heavy = ["torch", "timm", "onnxruntime", "scipy", "skimage", "cv2"]
     code = f"import sys, {module}; print(*[m for m in {heavy} if m in sys.modules])"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []

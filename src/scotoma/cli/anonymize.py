@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scotoma.cli.console import print_json, progress_bar, use_device
+from scotoma.cli.console import given, print_json, progress_bar, use_device
 
 if TYPE_CHECKING:
     from scotoma.models.classifier import Classifier
@@ -84,22 +84,24 @@ def command(
 ) -> None:
     """Anonymize; exit 3 when a picture failed or a decision was lost."""
     from scotoma.images.metadata import parse_keep
+    from scotoma.images.regions import DetectorSettings
     from scotoma.images.write import Encoding
     from scotoma.models.spec import load_classifier
     from scotoma.protections.anonymize.objectives import parse_keep as parse_decision
-    from scotoma.protections.anonymize.settings import SearchSettings
-    from scotoma.run.settings import AnonymizeSettings, detector_settings
+    from scotoma.protections.anonymize.settings import SearchSettings, Transfer
+    from scotoma.run.settings import AnonymizeSettings
 
-    given = {"margin": margin, "cell": cell, "max_steps": max_steps, "batch_size": batch_size}
     settings = AnonymizeSettings(
         regions=regions,
-        detector=detector_settings(threshold, grow),
+        detector=DetectorSettings(**given(threshold=threshold, grow=grow)),
         fill=fill,
         adapt=adapt,
         search=SearchSettings(
             keep=parse_decision(keep),
-            **{name: value for name, value in given.items() if value is not None},
+            transfer=Transfer() if transfer else None,
+            **given(margin=margin, cell=cell, max_steps=max_steps, batch_size=batch_size),
         ),
+        exemplars=exemplars,
         encoding=Encoding(format, quality),
         keep_metadata=parse_keep(keep_metadata),
         copy_unchanged=copy_unchanged,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import typer
 
-__all__ = ["Bar", "print_json", "progress_bar", "use_device"]
+__all__ = ["Bar", "given", "print_json", "progress_bar", "use_device"]
 
 
 class Bar(Protocol):
@@ -61,6 +61,11 @@ def progress_bar(label: str, *, unit: str = "pictures") -> Iterator[Bar]:
                 progress.update(task, completed=done, total=total, note=note, rate=rate)
 
         yield _Rich()
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that the user gave, so that the others keep their defaults."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scotoma.cli.console import print_json, progress_bar
+from scotoma.cli.console import given, print_json, progress_bar
 
 __all__ = ["HELP", "command"]
 
@@ -33,15 +33,15 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Find regions; unreadable pictures are named and leave exit code 3."""
+    from scotoma.images.regions import DetectorSettings
     from scotoma.run.detect import detect
-    from scotoma.run.settings import detector_settings
 
     with progress_bar("detecting") as bar:
         figures = detect(
             inputs,
             out,
             regions,
-            detector_settings(threshold, grow),
+            DetectorSettings(**given(threshold=threshold, grow=grow)),
             on_progress=lambda done: bar.update(done),
         )
     if json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scotoma.cli.console import print_json, progress_bar
+from scotoma.cli.console import given, print_json, progress_bar
 
 __all__ = ["app"]
 
@@ -41,14 +41,15 @@ def classifier(
     json: Annotated[bool, typer.Option("--json", help="Print the history as JSON.")] = False,
 ) -> None:
     """Train, report, write."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from scotoma.core.errors import FileError
     from scotoma.train.classifier import Epoch, Recipe, train
     from scotoma.train.data import load_class_folders
 
-    given = {"epochs": epochs, "batch_size": batch_size, "dim": dim, "depth": depth}
-    recipe = Recipe(seed=seed, **{k: v for k, v in given.items() if v is not None})
+    recipe = replace(
+        Recipe(seed=seed), **given(epochs=epochs, batch_size=batch_size, dim=dim, depth=depth)
+    )
     if not out.parent.is_dir():
         raise FileError(f"expected an existing folder to write {out.name} to, got {out.parent}")
     with progress_bar("reading") as bar:

@@ -55,7 +55,7 @@ def report_run(
         exhibit = _exhibit(entry, out, settings, show_originals=show_originals)
         if exhibit is not None:
             exhibits.append(exhibit)
-    failures = []
+    failures: list[Entry] = []
     for entry in entries:
         if entry.status == "failed" and len(failures) < _FAILURES_SHOWN:
             failures.append(entry)
@@ -81,7 +81,7 @@ def _exhibit(
         # The output's place in OUT is the input's place in its tree.
         relative = Path(entry.output).with_name(Path(entry.input).name)
         subject = open_subject(Found(Path(entry.input), relative), source, settings)
-        released = read_picture(out / entry.output).pixels
+        released = read_picture(out / entry.output, keep_profile=True).pixels
     except ScotomaError:
         return None
     original = subject.original

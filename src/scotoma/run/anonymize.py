@@ -22,6 +22,7 @@ from scotoma.images.regions import open_regions
 from scotoma.images.walk import Found, find_pictures
 from scotoma.models.classifier import Classifier
 from scotoma.models.fold import fold_batch_norm
+from scotoma.protections.anonymize.exemplars import Exemplars
 from scotoma.protections.anonymize.search import Search
 from scotoma.protections.anonymize.subject import Outcome
 from scotoma.run.manifest import (
@@ -117,6 +118,7 @@ class _Run:
             models,
             search,
             observers=observers,
+            exemplars=_open_exemplars(settings, models) if search.max_steps else None,
             gradient_networks=_folded(models) if search.max_steps else None,
         )
 
@@ -265,6 +267,13 @@ def _pixels_of(outcome: Outcome) -> Pixels:
     if outcome.pixels is None:
         raise outcome.error or RuntimeError("the search ended without a picture")
     return outcome.pixels
+
+
+def _open_exemplars(settings: AnonymizeSettings, models: Sequence[Classifier]) -> Exemplars | None:
+    if settings.exemplars is None:
+        return None
+    count = settings.search.transfer.exemplars if settings.search.transfer else 1
+    return Exemplars.open(settings.exemplars, models, count=count)
 
 
 def _folded(models: Sequence[Classifier]) -> dict[str, Callable[[Tensor], Tensor]]:

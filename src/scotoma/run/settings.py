@@ -17,7 +17,7 @@ from scotoma.ops.fills import DEFAULT_FILL, fills
 from scotoma.protections.anonymize.settings import SearchSettings
 from scotoma.run.manifest import sha256_of
 
-__all__ = ["AnonymizeSettings", "detector_settings"]
+__all__ = ["AnonymizeSettings"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class AnonymizeSettings:
         adapt: ``gradient`` searches the decisions back, ``none`` only reports them.
         search: Settings of that search.
         encoding: Format and quality of the written files.
+        exemplars: Folder of public pictures to start from; None starts from the fill.
         keep_metadata: Names of metadata that may survive.
         copy_unchanged: Write pictures without a region too, metadata stripped.
         seed: Of everything random.
@@ -45,6 +46,7 @@ class AnonymizeSettings:
     adapt: str = "gradient"
     search: SearchSettings = field(default_factory=SearchSettings)
     encoding: Encoding = field(default_factory=Encoding)
+    exemplars: Path | None = None
     keep_metadata: frozenset[str] = frozenset()
     copy_unchanged: bool = False
     seed: int = 0
@@ -105,11 +107,3 @@ def _content_digest(path: Path) -> str | None:
                 f"{file.relative_to(path)}\0{sha256_of(file)}\n".encode("utf-8", "replace")
             )
     return digest.hexdigest()
-
-
-def detector_settings(threshold: float | None, grow: float | None) -> DetectorSettings:
-    """Return detector settings with the defaults where None is given."""
-    given = {"threshold": threshold, "grow": grow}
-    return replace(
-        DetectorSettings(), **{name: value for name, value in given.items() if value is not None}
-    )

@@ -13,7 +13,6 @@ from scotoma.ops.resampling import cell_matrix, resize_matrix
 
 FILTERS = {
     "box": Image.Resampling.BOX,
-    "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
@@ -28,6 +27,13 @@ def test_equals_pillow_in_float(name: str, before: int, after: int, seed: int) -
     values = np.random.default_rng(seed).uniform(0, 255, (1, before)).astype(np.float32)
     expected = np.asarray(Image.fromarray(values).resize((after, 1), FILTERS[name]))
     assert np.allclose(values @ resize_matrix(before, after, name).T, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (2, 8), (9, 3), (7, 5)])
+def test_nearest_equals_pillow(before: int, after: int) -> None:
+    values = np.random.default_rng(0).uniform(0, 255, (1, before)).astype(np.float32)
+    expected = np.asarray(Image.fromarray(values).resize((after, 1), Image.Resampling.NEAREST))
+    assert np.allclose(values @ resize_matrix(before, after, "nearest").T, expected)
 
 
 def test_rejects_sizes_and_names() -> None:

@@ -25,12 +25,8 @@ def _execute(queue: object, items: Sequence[Any]) -> list[Any]:
 
 def test_every_life_ends_with_its_own_answers() -> None:
     lives = ((_counting(n, 1 + n % 5), 1) for n in range(40))
-    ended = dict(
-        run_together(lives, _execute, batch_size=4, pool_size=9, pool_weight=1000)
-    )
-    expected = {
-        n: sum(2 * n - turn for turn in range(1 + n % 5)) for n in range(40)
-    }
+    ended = dict(run_together(lives, _execute, batch_size=4, pool_size=9, pool_weight=1000))
+    expected = {n: sum(2 * n - turn for turn in range(1 + n % 5)) for n in range(40)}
     assert ended == expected
 
 
@@ -62,7 +58,9 @@ def test_pool_is_bounded(pool_size: int, pool_weight: int, most: int) -> None:
         for _ in range(60):
             yield life(), 3
 
-    list(run_together(lives(), _execute, batch_size=2, pool_size=pool_size, pool_weight=pool_weight))
+    list(
+        run_together(lives(), _execute, batch_size=2, pool_size=pool_size, pool_weight=pool_weight)
+    )
     assert peak <= most
     assert alive == 0
 

@@ -141,11 +141,12 @@ def parse_keep(text: str) -> Objective:
     name, _, value = text.partition(":")
     if name == "scores":
         try:
-            return Scores(float(value))
+            tolerance = float(value)
         except ValueError as error:
             raise SettingsError(
                 f"expected scores:TOLERANCE, for example scores:0.05, got {text!r}"
             ) from error
+        return Scores(tolerance)
     if name.startswith("top") and name[3:].isdigit() and int(name[3:]) >= 1 and not value:
         count = int(name[3:])
         return Top1() if count == 1 else TopOrdered(count)

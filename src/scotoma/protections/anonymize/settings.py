@@ -8,7 +8,44 @@ from dataclasses import dataclass, field
 from scotoma.core.errors import SettingsError
 from scotoma.protections.anonymize.objectives import Objective, Top1
 
-__all__ = ["SearchSettings"]
+__all__ = ["SearchSettings", "Transfer"]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How to make models agree that take no part in the search.
+
+    Args:
+        steps: Least number of gradient steps, each under another random view.
+        margin: Lead, in logits, instead of the search's own where that is smaller.
+        momentum: Share of earlier gradients in each step.
+        diversity: Strength of the random views; see :func:`scotoma.ops.diversity.random_views`.
+        exemplars: Most exemplars tried per picture, where exemplars are given.
+
+    Raises:
+        SettingsError: A value outside its range.
+
+    Source:
+        Dong et al., Boosting Adversarial Attacks with Momentum, CVPR 2018 (momentum); the
+        views' sources stand with them.
+    """
+
+    steps: int = 16
+    margin: float = 6.0
+    momentum: float = 0.8
+    diversity: float = 1.0
+    exemplars: int = 8
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.exemplars < 1:
+            raise SettingsError(
+                f"expected steps >= 0 and exemplars >= 1, got {self.steps}, {self.exemplars}"
+            )
+        if not (self.margin >= 0 and self.diversity >= 0 and 0 <= self.momentum < 1):
+            raise SettingsError(
+                "expected margin >= 0, diversity >= 0 and momentum in [0, 1), got "
+                f"{self.margin}, {self.diversity}, {self.momentum}"
+            )
 
 
 @dataclass(frozen=True)
@@ -26,18 +63,23 @@ class SearchSettings:
         views: Scales at which a candidate's resized copies must keep the decision too.
         batch_size: Pictures per pass of a network.
         pool_pixels: Pixels of all pictures held at a time.
+        transfer: Search for agreement of unseen models too; None does not.
+
+    Raises:
+        SettingsError: A value outside its range.
     """
 
     keep: Objective = field(default_factory=Top1)
     margin: float = 2.0
-    step: float = 8.0
-    cell: float = 8.0
+    step: float = 12.0
+    cell: float = 6.0
     least_cells: int = 6
     smooth: bool = True
     max_steps: int = 200
     views: tuple[float, ...] = (0.9, 1.1)
     batch_size: int = 16
     pool_pixels: int = 48_000_000
+    transfer: Transfer | None = None
 
     def __post_init__(self) -> None:
         positive = {
@@ -55,3 +97,8 @@ class SearchSettings:
             raise SettingsError(f"expected max_steps of at least 0, got {self.max_steps}")
         if not (self.margin >= 0 and math.isfinite(self.margin)):
             raise SettingsError(f"expected a margin of at least 0, got {self.margin}")
+
+    @property
+    def aim(self) -> float:
+        """The margin that the steps aim at."""
+        return self.margin if self.transfer is None else max(self.margin, self.transfer.margin)

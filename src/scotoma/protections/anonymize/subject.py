@@ -52,7 +52,8 @@ class Outcome:
         naive: The same on the published naive fill.
         after: The same on the published result.
         steps: Gradient steps taken.
-        passes: Work of all models in forward passes; a gradient counts as three.
+        looks: Forward passes, of all models together.
+        pulls: Forward and backward passes, of all models together.
         error: What ended a failed picture.
     """
 
@@ -63,5 +64,6 @@ class Outcome:
     naive: list[Tensor] = field(default_factory=list)
     after: list[Tensor] = field(default_factory=list)
     steps: int = 0
-    passes: int = 0
+    looks: int = 0
+    pulls: int = 0
     error: Exception | None = None
