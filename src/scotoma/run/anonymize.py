@@ -202,11 +202,12 @@ class _Run:
         """Write a picture and its line in the manifest, or neither."""
         subject.check_release(pixels)
         data = subject.encode(pixels)
+        sha256 = hashlib.sha256(data).hexdigest()
         entry = self._entry(
             subject,
             status,
-            output=self.releases.place(subject.found, self.settings.encoding.suffix),
-            sha256_out=hashlib.sha256(data).hexdigest(),
+            output=self.releases.place(subject.found, self.settings.encoding.suffix, sha256),
+            sha256_out=sha256,
             decisions=decisions,
             steps=steps,
         )

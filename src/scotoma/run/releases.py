@@ -32,8 +32,13 @@ class Releases:
             entry.output: name for name, entry in earlier.items() if entry.output is not None
         }
 
-    def place(self, found: Found, suffix: str) -> str:
+    def place(self, found: Found, suffix: str, sha256: str) -> str:
         """Return the name, relative to the output folder, of an input's release.
+
+        Args:
+            found: The input.
+            suffix: Of the release, with its dot.
+            sha256: Of the release; a file that holds just this may be replaced by it.
 
         Raises:
             UnsafePathError: What lies there is an original, another input's release, or a
@@ -42,7 +47,7 @@ class Releases:
         path = output_path(found, self._out, suffix)
         name = path.relative_to(self._out).as_posix()
         check_output_path(path, [found.path])
-        if name not in self._owners and path.exists():
+        if name not in self._owners and path.exists() and sha256_of(path) != sha256:
             raise UnsafePathError(
                 f"expected no file at {path}, got one that scotoma did not write; "
                 "choose another output folder"
