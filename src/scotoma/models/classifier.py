@@ -55,7 +55,7 @@ class Classifier:
         return self.preprocessing.transform(picture)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Return the ``(B, K)`` float32 logits of a batch; no gradients are kept.
+        """Return the ``(B, K)`` float32 logits of a batch, on the CPU; no gradients are kept.
 
         Args:
             inputs: ``(B, 3, H, W)`` float32, normalized, of the size that the network reads.
@@ -105,4 +105,4 @@ class Classifier:
                 f"{int((~torch.isfinite(logits)).sum())} of {logits.numel()} not finite; "
                 "check that weights and preprocessing belong together"
             )
-        return logits.float()
+        return logits.float().cpu()

@@ -284,6 +284,6 @@ def _folded(models: Sequence[Classifier]) -> dict[str, Callable[[Tensor], Tensor
     networks: dict[str, Callable[[Tensor], Tensor]] = {}
     for model in models:
         if isinstance(model.network, torch.nn.Module):
-            example = torch.zeros(1, *model.preprocessing.input_size)
+            example = torch.zeros(1, *model.preprocessing.input_size, device=model.device)
             networks[model.spec] = fold_batch_norm(model.network, example)
     return networks

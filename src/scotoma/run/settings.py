@@ -63,8 +63,8 @@ class AnonymizeSettings:
     def fingerprint(self, models: Sequence[Classifier], observers: Sequence[Classifier]) -> str:
         """Return 16 hexadecimal digits that change with anything that could change a result.
 
-        That includes what lies in a file of regions, a folder of masks or a file of weights:
-        edited and run again, they must not count as done.
+        That includes what lies in a file of regions, a folder of masks or of exemplars, or a
+        file of weights: edited and run again, they must not count as done.
 
         Raises:
             FileError: One of these files cannot be read.
@@ -75,6 +75,7 @@ class AnonymizeSettings:
         plain["models"] = [_model_digest(model) for model in models]
         plain["observers"] = [_model_digest(model) for model in observers]
         plain["regions_content"] = _content_digest(Path(self.regions))
+        plain["exemplars_content"] = _content_digest(self.exemplars) if self.exemplars else None
         plain["version"] = __version__
         text = json.dumps(plain, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -87,7 +87,7 @@ class Search:
             seeds = [pull.view for pull in pulls if pull.view is not None]
             views = random_views(inputs[viewed], seeds, strength=transfer.diversity)
             seen = inputs.index_copy(0, torch.tensor(viewed), views)
-        logits = self._gradient_networks[model](seen)
+        logits = self._gradient_networks[model](seen.to(self.models[model].device)).float().cpu()
         loss = keep.loss(logits, goals, torch.tensor([pull.margin for pull in pulls]))
         (gradients,) = torch.autograd.grad(loss.sum(), inputs)
         slacks = keep.slack(logits.detach(), goals)
