@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.runs import Witness, entries_of, releases_of
-from support.tiny_models import make_picture, naively_filled
+from support.tiny_models import make_picture, naively_filled, write_pictures
 
 from scotoma.images.regions import open_regions
 from scotoma.models.classifier import Classifier
 from scotoma.models.spec import load_classifier
 from scotoma.ops.fills import fills
-from scotoma.protections.anonymize.settings import SearchSettings
+from scotoma.protections.anonymize.settings import SearchSettings, Transfer
 from scotoma.run.anonymize import anonymize
 from scotoma.run.settings import AnonymizeSettings
 
@@ -97,6 +97,21 @@ def test_same_background_and_decision_give_the_same_bytes(
     this, that, statuses = releases(twins / "same", tmp_path, models[:number], settings)
     assert this == that
     assert "ok" in statuses, "nothing was searched, so nothing was proven"
+
+
+@pytest.mark.parametrize("exemplars", [False, True])
+def test_searching_for_transfer_tells_no_more(
+    twins: Path, tmp_path: Path, models: list[Classifier], exemplars: bool
+) -> None:
+    """Neither random views nor the choice of an exemplar may depend on the private pixels."""
+    search = SearchSettings(batch_size=1, transfer=Transfer(steps=4))
+    public = write_pictures(tmp_path / "public", 10, first=3000) if exemplars else None
+    settings = replace(SETTINGS, search=search, exemplars=public)
+    this, that, statuses = releases(twins / "same", tmp_path, models[:1], settings)
+    assert this == that
+    assert "ok" in statuses
+    plain, _, _ = releases(twins / "same", tmp_path / "plain", models[:1], SETTINGS)
+    assert plain != this, "the setting had no effect"
 
 
 def test_there_are_background_only_fills() -> None:
