@@ -4,7 +4,11 @@
 
     __main__      picks benchmarks, runs what is missing, renders the page
      ├── decisions, speed, memory, faults, cells     each a BENCHMARK: jobs and their tables
-     ├── rivals     the same job written with torchattacks and foolbox
+     ├── rival_job  the same job from files to files, with
+     │    └── rivals  torchattacks and foolbox
+     ├── floor      the passes that a run needed, at the networks' own speed
+     ├── kills      runs that are killed and resumed
+     ├── generated  pictures and a model out of a seed
      ├── pictures   the pictures and models in ../shared
      ├── reader     decisions read from files, without any of Scotoma's code
      ├── jobs       one run of the library, or of its command in a process of its own

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scotoma.run.settings import AnonymizeSettings
     from scotoma.run.subject import RunSubject
 
-__all__ = ["BATCH", "SIDE", "STEP_SIZES", "Bench", "plan_rival", "run_rival"]
+__all__ = ["BATCH", "SIDE", "STEP_SIZES", "Bench", "paste", "plan_rival", "run_rival"]
 
 SIDE = 256  # what both models resize the shorter side to
 BATCH = 16
@@ -37,7 +37,8 @@ class Bench:
         paths: Pictures of ``SIDE`` × ``SIDE``.
         classifier: Whose decisions are kept.
         model: Its short name.
-        settings: Of our run; the others take regions, fill and encoding from it.
+        settings: Of our run; the others take regions, fill and encoding from it, and the
+            sizes (``search.views``) at which a copy must keep the decision too.
         inside: The network as the others use it.
         crop: Pixels that the preprocessing cuts off at each side.
         out: Holds a folder for each that does the job.
@@ -79,60 +80,79 @@ def run_rival(bench: Bench, library: str, plan: dict[str, Any]) -> None:
             steps=plan["steps"],
         )
         for place, image in zip(places, images, strict=True):
-            results[place] = _paste(bench, results[place], image)
+            results[place] = paste(bench, results[place], image)
     out = bench.folder(library)
     out.mkdir(parents=True, exist_ok=True)
     for subject, pixels in zip(subjects, results, strict=True):
         (out / f"{subject.found.path.stem}.png").write_bytes(subject.encode(pixels))
-    _labels(bench, results)  # the check: a careful user knows which decisions came back
+    _right(bench, results, labels)  # a careful user knows which decisions came back
 
 
-def plan_rival(bench: Bench, library: str, required: int, most: int) -> dict[str, Any]:
+def plan_rival(
+    bench: Bench, library: str, step_sizes: Sequence[int], required: int, most: int
+) -> dict[str, Any]:
     """Find the step size and the smallest number of steps that keep as many as we do.
 
     Args:
         bench: The job.
         library: Who does it.
+        step_sizes: Those tried, of 255.
         required: Decisions to keep.
         most: Steps tried.
 
     Returns:
-        ``step`` (of 255), ``steps``, and whether these were enough (``reached``).
+        ``step`` (of 255), ``steps``, whether these were enough (``reached``), and how many of
+        the attacked pictures are right after the most steps.
     """
     subjects, originals, naive = _read_all(bench)
     flipped = [place for place in range(len(subjects)) if originals[place] != naive[place]]
-    missing = required - (len(subjects) - len(flipped))
-    labels = torch.tensor(originals)
+    untouched = [place for place in range(len(subjects)) if originals[place] == naive[place]]
+    starts, labels = [subject.start for subject in subjects], torch.tensor(originals)
+    missing = required - sum(
+        _right(bench, [starts[place] for place in untouched], labels[untouched])
+    )
     found = []
-    for step in STEP_SIZES:
-        traces = [
-            trace(
-                library,
-                bench.inside,
-                _crops(bench, [subjects[place].start for place in flipped[cut]]),
-                labels[flipped[cut]],
-                partial(_verify, bench, labels[flipped[cut]]),
-                step=step / 255,
-                most=most,
+    for step in step_sizes:
+        traces = []
+        for cut in batches_of(len(flipped), BATCH):
+            places = flipped[cut]
+            here, goals = [starts[place] for place in places], labels[places]
+            verify = partial(_verify, bench, here, goals)
+            crops = _crops(bench, here)
+            traces.append(
+                trace(library, bench.inside, crops, goals, verify, step=step / 255, most=most)
             )
-            for cut in batches_of(len(flipped), BATCH)
-        ]
         needed = steps_needed(traces, missing, most)
         print(f"    {library}, step {step}/255: {needed} steps", flush=True)
-        found.append({"step": step, "steps": needed or most, "reached": needed is not None})
-    return min(found, key=lambda plan: (not plan["reached"], plan["steps"]))
+        found.append(
+            {
+                "step": step,
+                "steps": most if needed is None else needed,
+                "reached": needed is not None,
+                "right_at_most": sum(found.after(most) for found in traces),
+            }
+        )
+    return min(found, key=lambda plan: (plan["steps"], -plan["right_at_most"]))
 
 
-def _verify(bench: Bench, labels: Tensor, images: Tensor) -> list[bool]:
-    """Whether each decision is back after rounding to 8 bits."""
-    rounded = (images * 255).round() / 255
-    watch, bench.inside.watch = bench.inside.watch, None
-    try:
-        with torch.no_grad():
-            said = bench.inside(rounded).argmax(1)
-    finally:
-        bench.inside.watch = watch
-    return [bool(same) for same in said == labels]
+def _verify(
+    bench: Bench, starts: Sequence[NDArray[np.uint8]], labels: Tensor, images: Tensor
+) -> list[bool]:
+    """Put the crops into their pictures and test these."""
+    pictures = [paste(bench, start, image) for start, image in zip(starts, images, strict=True)]
+    return _right(bench, pictures, labels)
+
+
+def _right(bench: Bench, pictures: Sequence[NDArray[np.uint8]], labels: Tensor) -> list[bool]:
+    """The success test: the decision of the picture, and of its resized copies if asked for."""
+    right = [True] * len(pictures)
+    for scale in (1.0, *bench.settings.search.views):
+        said = _labels(bench, pictures, scale)
+        right = [
+            so_far and old == new
+            for so_far, old, new in zip(right, labels.tolist(), said, strict=True)
+        ]
+    return right
 
 
 def _read_all(bench: Bench) -> tuple[list[RunSubject], list[int], list[int]]:
@@ -147,15 +167,23 @@ def _read_all(bench: Bench) -> tuple[list[RunSubject], list[int], list[int]]:
     return subjects, originals, _labels(bench, [subject.start for subject in subjects])
 
 
-def _labels(bench: Bench, pictures: Sequence[NDArray[np.uint8]]) -> list[int]:
-    """Decisions through the real preprocessing."""
+def _labels(bench: Bench, pictures: Sequence[NDArray[np.uint8]], scale: float = 1.0) -> list[int]:
+    """Decisions through the real preprocessing, of copies at a scale."""
     said: list[int] = []
     with torch.no_grad():
         for cut in batches_of(len(pictures), BATCH):
-            inputs = [bench.classifier.read(Image.fromarray(pixels)) for pixels in pictures[cut]]
+            copies = [_at_scale(Image.fromarray(pixels), scale) for pixels in pictures[cut]]
+            inputs = [bench.classifier.read(copy) for copy in copies]
             batch = torch.stack(inputs).contiguous(memory_format=torch.channels_last)
             said += bench.inside.network(batch).argmax(1).tolist()
     return said
+
+
+def _at_scale(picture: Image.Image, scale: float) -> Image.Image:
+    if scale == 1:
+        return picture
+    size = (round(picture.width * scale), round(picture.height * scale))
+    return picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def _crops(bench: Bench, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -166,7 +194,7 @@ def _crops(bench: Bench, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _paste(bench: Bench, pixels: NDArray[np.uint8], image: Tensor) -> NDArray[np.uint8]:
+def paste(bench: Bench, pixels: NDArray[np.uint8], image: Tensor) -> NDArray[np.uint8]:
     """Put an attacked crop back into its picture, rounded to 8 bits."""
     c, result = bench.crop, pixels.copy()
     content = (image * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)

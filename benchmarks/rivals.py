@@ -4,7 +4,7 @@ Targeted projected gradient descent towards the network's own decision. What can
 for nothing is given: only pictures that the fill flips are attacked; pictures are such that
 the preprocessing has nothing to resample, so the libraries work on the network's input
 itself; the weights are frozen and channels-last; there is no projection to speak of
-(eps 1); decisions are compared once, after the last step.
+(eps 1); success is tested once, after the last step.
 """
 
 from __future__ import annotations
