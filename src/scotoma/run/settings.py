@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from scotoma import __version__
-from scotoma.core.errors import UnknownNameError
+from scotoma.core.errors import SettingsError, UnknownNameError
 from scotoma.images.regions import DetectorSettings
 from scotoma.images.write import Encoding
 from scotoma.models.classifier import Classifier
@@ -38,6 +38,7 @@ class AnonymizeSettings:
 
     Raises:
         UnknownNameError: No such fill or adaptation; the message suggests the nearest.
+        SettingsError: A negative seed.
     """
 
     regions: str = "faces"
@@ -55,6 +56,8 @@ class AnonymizeSettings:
         fills.get(self.fill)
         if self.adapt not in ("gradient", "none"):
             raise UnknownNameError("adaptation", self.adapt, ["gradient", "none"])
+        if self.seed < 0:
+            raise SettingsError(f"expected a seed of at least 0, got {self.seed}")
 
     def effective_search(self) -> SearchSettings:
         """Return the search settings, with no steps where no adaptation was asked for."""
