@@ -26,7 +26,8 @@ def _box(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.clip(1 - np.abs(x), 0, None)
+    weights: NDArray[np.float64] = np.maximum(1 - np.abs(x), 0.0)
+    return weights
 
 
 def _cubic(x: NDArray[np.float64], a: float = -0.5) -> NDArray[np.float64]:

@@ -129,4 +129,4 @@ def paste(pixels: Pixels, region: Region, exemplar: Pixels) -> Pixels:
 
 
 def _digest(pixels: Pixels) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(pixels)).digest()
+    return hashlib.sha256(pixels.tobytes()).digest()

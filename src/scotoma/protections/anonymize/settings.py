@@ -71,7 +71,7 @@ class SearchSettings:
 
     keep: Objective = field(default_factory=Top1)
     margin: float = 2.0
-    step: float = 12.0
+    step: float = 8.0
     cell: float = 6.0
     least_cells: int = 6
     smooth: bool = True
