@@ -64,8 +64,10 @@ def detect(
             try:
                 picture = read_picture(found.path, keep_profile=True)
                 here = source.find(picture.pixels, found.relative)
-            except ScotomaError as error:
-                figures.failed[found.path.as_posix()] = str(error)
+            except Exception as error:  # also a plugin's own: the run goes on without the picture
+                known = isinstance(error, ScotomaError)
+                reason = str(error) if known else f"{type(error).__name__}: {error}"
+                figures.failed[found.path.as_posix()] = reason
                 continue
             figures.images += 1
             figures.regions += len(here)
