@@ -42,6 +42,8 @@ class Bench:
         inside: The network as the others use it.
         crop: Pixels that the preprocessing cuts off at each side.
         out: Holds a folder for each that does the job.
+        favoured: The others attack only what the fill flips, with channels-last memory;
+            otherwise they attack every picture with tensors as they come.
     """
 
     paths: list[Path]
@@ -51,6 +53,13 @@ class Bench:
     inside: Inside
     crop: int
     out: Path
+    favoured: bool
+
+    def in_memory(self, batch: Tensor) -> Tensor:
+        """Return a batch of inputs in the others' memory layout."""
+        if self.favoured:
+            return batch.contiguous(memory_format=torch.channels_last)
+        return batch.contiguous()
 
     def folder(self, name: str) -> Path:
         """Return where ``name`` writes."""
@@ -67,10 +76,10 @@ def run_rival(bench: Bench, library: str, plan: dict[str, Any]) -> None:
     """
     subjects, originals, naive = _read_all(bench)
     results = [subject.start for subject in subjects]
-    flipped = [place for place in range(len(subjects)) if originals[place] != naive[place]]
+    chosen = _to_attack(bench, originals, naive)
     labels = torch.tensor(originals)
-    for cut in batches_of(len(flipped), BATCH):
-        places = flipped[cut]
+    for cut in batches_of(len(chosen), BATCH):
+        places = chosen[cut]
         images = attack_with(
             library,
             bench.inside,
@@ -105,8 +114,8 @@ def plan_rival(
         the attacked pictures are right after the most steps.
     """
     subjects, originals, naive = _read_all(bench)
-    flipped = [place for place in range(len(subjects)) if originals[place] != naive[place]]
-    untouched = [place for place in range(len(subjects)) if originals[place] == naive[place]]
+    chosen = _to_attack(bench, originals, naive)
+    untouched = [place for place in range(len(subjects)) if place not in chosen]
     starts, labels = [subject.start for subject in subjects], torch.tensor(originals)
     missing = required - sum(
         _right(bench, [starts[place] for place in untouched], labels[untouched])
@@ -114,8 +123,8 @@ def plan_rival(
     found = []
     for step in step_sizes:
         traces = []
-        for cut in batches_of(len(flipped), BATCH):
-            places = flipped[cut]
+        for cut in batches_of(len(chosen), BATCH):
+            places = chosen[cut]
             here, goals = [starts[place] for place in places], labels[places]
             verify = partial(_verify, bench, here, goals)
             crops = _crops(bench, here)
@@ -133,6 +142,11 @@ def plan_rival(
             }
         )
     return min(found, key=lambda plan: (plan["steps"], -plan["right_at_most"]))
+
+
+def _to_attack(bench: Bench, originals: Sequence[int], naive: Sequence[int]) -> list[int]:
+    pairs = zip(originals, naive, strict=True)
+    return [place for place, (old, new) in enumerate(pairs) if old != new or not bench.favoured]
 
 
 def _verify(
@@ -174,8 +188,7 @@ def _labels(bench: Bench, pictures: Sequence[NDArray[np.uint8]], scale: float = 
         for cut in batches_of(len(pictures), BATCH):
             copies = [_at_scale(Image.fromarray(pixels), scale) for pixels in pictures[cut]]
             inputs = [bench.classifier.read(copy) for copy in copies]
-            batch = torch.stack(inputs).contiguous(memory_format=torch.channels_last)
-            said += bench.inside.network(batch).argmax(1).tolist()
+            said += bench.inside.network(bench.in_memory(torch.stack(inputs))).argmax(1).tolist()
     return said
 
 
@@ -191,7 +204,7 @@ def _crops(bench: Bench, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
     c = bench.crop
     batch = np.stack([pixels[c : SIDE - c, c : SIDE - c] for pixels in pictures])
     images = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255
-    return images.contiguous(memory_format=torch.channels_last)
+    return bench.in_memory(images)
 
 
 def paste(bench: Bench, pixels: NDArray[np.uint8], image: Tensor) -> NDArray[np.uint8]:

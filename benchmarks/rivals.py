@@ -1,10 +1,9 @@
 """The same job, written with torchattacks and with foolbox by someone who knows them.
 
-Targeted projected gradient descent towards the network's own decision. What can be given
-for nothing is given: only pictures that the fill flips are attacked; pictures are such that
-the preprocessing has nothing to resample, so the libraries work on the network's input
-itself; the weights are frozen and channels-last; there is no projection to speak of
-(eps 1); success is tested once, after the last step.
+Targeted projected gradient descent towards the network's own decision. The pictures are
+such that the preprocessing has nothing to resample, so the libraries work on the network's
+input itself; the weights are frozen; there is no projection to speak of (eps 1); success is
+tested once, after the last step.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Inside(nn.Module):
 
     def place(self, naive: Tensor) -> None:
         """Set the batch of pictures, ``(B, 3, H, W)`` float32 in [0, 1], seen outside."""
-        self.outside = (naive * (1 - self.mask)).contiguous(memory_format=torch.channels_last)
+        self.outside = naive * (1 - self.mask)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of the composed pictures."""
