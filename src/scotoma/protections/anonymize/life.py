@@ -29,6 +29,7 @@ Differences from the paper:
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,7 @@ class _State:
     footprints: list[Footprint]
     constants: list[Tensor] = field(default_factory=list)
     momentum: list[Tensor] | None = None
+    stride: float = 1.0
 
     def inputs(self, model: int) -> Tensor:
         return self.constants[model] + self.canvas.project(self.footprints[model])
@@ -177,7 +179,7 @@ class PictureSearch:
         active = everyone if settings.transfer else {m for m in everyone if slacks[m] <= 0}
         margin = settings.aim
         while outcome.steps < settings.max_steps and margin <= 4 * settings.aim + 1:
-            yield from self._step_until(margin, sorted(active), state, goals, outcome)
+            is_reached = yield from self._step_until(margin, sorted(active), state, goals, outcome)
             candidate = state.canvas.render()
             published = subject.publish(candidate)
             real = _read(self.models, published)
@@ -187,10 +189,14 @@ class PictureSearch:
             if min(slacks) > 0:
                 # Good as written; stays the answer even if resized copies never agree.
                 outcome.status, outcome.pixels, outcome.after = "ok", candidate, list(after)
+                if not is_reached:
+                    return  # kept, and nothing more to gain
                 if min(slacks) >= settings.margin / 2 and (
                     yield from self._survives_resize(published, goals, outcome)
                 ):
                     return
+            if not is_reached:
+                state.stride *= 1.5  # stuck short of the decision: look further away
             active |= {m for m in everyone if slacks[m] < settings.margin / 2}
             margin += max(0.25, settings.aim / 4)
             state.rebase(real)
@@ -202,14 +208,15 @@ class PictureSearch:
         state: _State,
         goals: Sequence[Tensor],
         outcome: Outcome,
-    ) -> Life[None]:
-        """Step until every active model has the margin.
+    ) -> Life[bool]:
+        """Step until every active model has the margin; False when there is no more progress.
 
         Models that the last check found to agree are not active and cost nothing.
         """
         transfer = self.settings.transfer
         least = transfer.steps if transfer else 0
         order = active or range(len(self.models))
+        best, idle = -math.inf, 0
         while outcome.steps < self.settings.max_steps:
             view = None
             if transfer is not None and outcome.steps < least:
@@ -224,13 +231,16 @@ class PictureSearch:
                 if push.slack < margin or view is not None
             ]
             if not short:
-                return
+                return True
+            worst = min(push.slack for push in pushes)
+            best, idle = (worst, 0) if worst > best + 0.02 * margin else (best, idle + 1)
+            if idle > self.settings.patience and outcome.steps >= least:
+                return False
             gradients = [state.canvas.gather(state.footprints[m], p.gradient) for m, p in short]
-            total = _balanced(gradients)
-            if transfer is not None:
-                total = _with_momentum(state, total, transfer.momentum)
-            state.canvas.move(_steps(total, self.settings.step))
+            total = _with_momentum(state, _balanced(gradients), self.settings.momentum)
+            state.canvas.move(_steps(total, self.settings.step * state.stride))
             outcome.steps += 1
+        return False
 
     def _survives_resize(
         self, published: Pixels, goals: Sequence[Tensor], outcome: Outcome

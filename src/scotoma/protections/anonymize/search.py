@@ -90,6 +90,7 @@ class Search:
         logits = self._gradient_networks[model](seen.to(self.models[model].device)).float().cpu()
         loss = keep.loss(logits, goals, torch.tensor([pull.margin for pull in pulls]))
         (gradients,) = torch.autograd.grad(loss.sum(), inputs)
+        gradients = gradients.contiguous()  # channels last would make each later product copy
         slacks = keep.slack(logits.detach(), goals)
         return [Push(float(s), g) for s, g in zip(slacks, gradients, strict=True)]
 

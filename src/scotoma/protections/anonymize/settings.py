@@ -18,21 +18,15 @@ class Transfer:
     Args:
         steps: Least number of gradient steps, each under another random view.
         margin: Lead, in logits, instead of the search's own where that is smaller.
-        momentum: Share of earlier gradients in each step.
         diversity: Strength of the random views; see :func:`scotoma.ops.diversity.random_views`.
         exemplars: Most exemplars tried per picture, where exemplars are given.
 
     Raises:
         SettingsError: A value outside its range.
-
-    Source:
-        Dong et al., Boosting Adversarial Attacks with Momentum, CVPR 2018 (momentum); the
-        views' sources stand with them.
     """
 
     steps: int = 16
     margin: float = 6.0
-    momentum: float = 0.8
     diversity: float = 1.0
     exemplars: int = 8
 
@@ -41,10 +35,9 @@ class Transfer:
             raise SettingsError(
                 f"expected steps >= 0 and exemplars >= 1, got {self.steps}, {self.exemplars}"
             )
-        if not (self.margin >= 0 and self.diversity >= 0 and 0 <= self.momentum < 1):
+        if not (self.margin >= 0 and self.diversity >= 0):
             raise SettingsError(
-                "expected margin >= 0, diversity >= 0 and momentum in [0, 1), got "
-                f"{self.margin}, {self.diversity}, {self.momentum}"
+                f"expected margin >= 0 and diversity >= 0, got {self.margin}, {self.diversity}"
             )
 
 
@@ -56,10 +49,13 @@ class SearchSettings:
         keep: What of the decision is kept.
         margin: Lead, in logits, that the search aims at before it checks a candidate.
         step: Largest change of a cell in one step, in 1/255.
+        momentum: Share of the earlier gradients in each step.
         cell: Side of a cell, in 1/256 of the picture's shorter side.
         least_cells: Every region gets at least this many cells along its shorter side.
         smooth: Interpolate between cells instead of showing them as flat squares.
         max_steps: Gradient steps after which a picture is given up; 0 never searches.
+        patience: Steps without progress after which a kept decision is taken as it is, and
+            a lost one is looked for with longer steps.
         views: Scales at which a candidate's resized copies must keep the decision too.
         batch_size: Pictures per pass of a network.
         pool_pixels: Pixels of all pictures held at a time.
@@ -67,15 +63,20 @@ class SearchSettings:
 
     Raises:
         SettingsError: A value outside its range.
+
+    Source:
+        Dong et al., Boosting Adversarial Attacks with Momentum, CVPR 2018 (momentum).
     """
 
     keep: Objective = field(default_factory=Top1)
     margin: float = 2.0
     step: float = 8.0
-    cell: float = 6.0
+    momentum: float = 0.7
+    cell: float = 4.0
     least_cells: int = 6
     smooth: bool = True
     max_steps: int = 200
+    patience: int = 12
     views: tuple[float, ...] = (0.9, 1.1)
     batch_size: int = 16
     pool_pixels: int = 48_000_000
@@ -86,6 +87,7 @@ class SearchSettings:
             "step": self.step,
             "cell": self.cell,
             "least_cells": self.least_cells,
+            "patience": self.patience,
             "batch_size": self.batch_size,
             "pool_pixels": self.pool_pixels,
             **{f"view {scale}": scale for scale in self.views},
@@ -95,6 +97,8 @@ class SearchSettings:
                 raise SettingsError(f"expected a positive {name}, got {value}")
         if self.max_steps < 0:
             raise SettingsError(f"expected max_steps of at least 0, got {self.max_steps}")
+        if not 0 <= self.momentum < 1:
+            raise SettingsError(f"expected a momentum in [0, 1), got {self.momentum}")
         if not (self.margin >= 0 and math.isfinite(self.margin)):
             raise SettingsError(f"expected a margin of at least 0, got {self.margin}")
 
