@@ -372,9 +372,10 @@ def test_the_demonstration_runs_offline(place: Path) -> None:
     assert (result.code, result.err) == (0, "")
     assert "the release 0" in result.out
     released = place / "demo/released"
-    assert set(releases_of(released)) == {
-        f"{name}.png" for name in ("astronaut", "chelsea", "coffee", "rocket")
-    }
+    originals = {path.name for path in (place / "demo/originals").iterdir()}
+    assert set(releases_of(released)) == originals
+    assert "astronaut.png" in originals
+    assert len(originals) >= 4
     entries = entries_of(released)
     assert all(entry.regions for entry in entries.values())
     (x0, y0, x1, y1), *_ = entries["astronaut.png"].regions

@@ -183,6 +183,18 @@ def test_other_weights_under_the_same_name_redo_everything(tmp_path: Path) -> No
     assert len(place.redone()) == COUNT
 
 
+def test_a_fingerprint_tells_models_of_one_name_apart(tiny_files: tuple[Path, Path]) -> None:
+    """Also where the name leads to no file: weights, and how pictures are read."""
+    first, second = (replace(load_classifier(f"scotoma:{f}"), spec="timm:x") for f in tiny_files)
+    print_of = CENTER.fingerprint([first], [])
+    assert CENTER.fingerprint([first], []) == print_of
+    assert CENTER.fingerprint([second], []) != print_of
+    assert CENTER.fingerprint([replace(first, spec="timm:y")], []) != print_of
+    read = replace(first.preprocessing, interpolation="bicubic")
+    assert CENTER.fingerprint([replace(first, preprocessing=read)], []) != print_of
+    assert CENTER.fingerprint([first], [second]) != print_of
+
+
 def test_a_failure_is_tried_again(place: Workplace) -> None:
     good = (place.pictures / "003.png").read_bytes()
     (place.pictures / "003.png").write_bytes(good[: len(good) // 2])
