@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scotoma import __version__
-from scotoma.core.errors import FileError, ScotomaError, SettingsError
+from scotoma.core.errors import FileError, ScotomaError, SettingsError, UnsafePathError
 from scotoma.images.regions import open_regions
 from scotoma.images.walk import Found, find_pictures
 from scotoma.models.classifier import Classifier
@@ -118,7 +118,7 @@ class _Run:
             models,
             search,
             observers=observers,
-            exemplars=_open_exemplars(settings, models) if search.max_steps else None,
+            exemplars=_open_exemplars(settings, inputs, models) if search.max_steps else None,
             gradient_networks=_folded(models) if search.max_steps else None,
         )
 
@@ -270,11 +270,25 @@ def _pixels_of(outcome: Outcome) -> Pixels:
     return outcome.pixels
 
 
-def _open_exemplars(settings: AnonymizeSettings, models: Sequence[Classifier]) -> Exemplars | None:
+def _open_exemplars(
+    settings: AnonymizeSettings, inputs: Sequence[Path], models: Sequence[Classifier]
+) -> Exemplars | None:
+    """Open the public pictures, unless some of them are inputs and so private.
+
+    Raises:
+        UnsafePathError: A picture is both.
+    """
     if settings.exemplars is None:
         return None
-    count = settings.search.transfer.exemplars if settings.search.transfer else 1
-    return Exemplars.open(settings.exemplars, models, count=count)
+    exemplars = Exemplars.open(settings.exemplars, models)
+    public = {path.resolve() for path in exemplars.paths}
+    for found in find_pictures(inputs):
+        if found.path.resolve() in public:
+            raise UnsafePathError(
+                f"expected exemplars that are public, got {found.path}, which is also an input: "
+                "its pixels would show in other pictures; name a folder apart from the inputs"
+            )
+    return exemplars
 
 
 def _folded(models: Sequence[Classifier]) -> dict[str, Callable[[Tensor], Tensor]]:

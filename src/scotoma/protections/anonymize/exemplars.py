@@ -8,7 +8,7 @@ nothing to the private picture.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,18 +37,14 @@ class Exemplars:
         paths: The files.
         digests: Of their pixels, so that a picture is never its own exemplar.
         scores: One ``(N, K)`` tensor of log-probabilities per model.
-        count: Most candidates per picture.
     """
 
     paths: tuple[Path, ...]
     digests: tuple[bytes, ...]
     scores: tuple[Tensor, ...]
-    count: int
 
     @classmethod
-    def open(
-        cls, folder: Path, models: Sequence[Classifier], *, count: int = 8, most: int = 20_000
-    ) -> Exemplars:
+    def open(cls, folder: Path, models: Sequence[Classifier], *, most: int = 20_000) -> Exemplars:
         """Read a folder of public pictures and ask the models about each.
 
         Unreadable files are passed over; beyond ``most`` files, an even sample is taken.
@@ -79,24 +75,28 @@ class Exemplars:
                 scores[place].append(logits.log_softmax(1).half())
         if not paths:
             raise FileError(f"expected public pictures in {folder}, found none that can be read")
-        return cls(tuple(paths), tuple(digests), tuple(torch.cat(part) for part in scores), count)
+        return cls(tuple(paths), tuple(digests), tuple(torch.cat(part) for part in scores))
 
-    def candidates(self, goals: Sequence[Tensor], *, apart_from: Pixels) -> Iterator[Pixels]:
-        """Yield the pictures that the models find most like their goals, best first.
+    def best(self, goals: Sequence[Tensor], *, apart_from: Pixels) -> Pixels | None:
+        """Return the picture that the models find most like their goals.
 
         Args:
             goals: Of each model; only the first label of an ordered goal counts.
-            apart_from: ``(H, W, 3)`` uint8, the private picture; never among the answers.
+            apart_from: ``(H, W, 3)`` uint8, the private picture; never the answer.
+
+        Returns:
+            ``(H, W, 3)`` uint8; None where the goals decide no single class.
         """
         own = _digest(apart_from)
         total = torch.zeros(len(self.paths))
         for scores, goal in zip(self.scores, goals, strict=True):
-            if goal.is_floating_point():  # scores of several labels: no single class is decided
-                return
+            if goal.is_floating_point():  # scores of several labels
+                return None
             total = total + scores[:, int(goal.reshape(-1)[0])].float()
-        for place in total.argsort(descending=True)[: self.count + 1].tolist():
+        for place in total.argsort(descending=True).tolist():
             if self.digests[place] != own:
-                yield read_picture(self.paths[place], keep_profile=True).pixels
+                return read_picture(self.paths[place], keep_profile=True).pixels
+        return None
 
 
 def largest_region(regions: Sequence[Region]) -> Region:

@@ -5,7 +5,7 @@
     original, naive fill ── look ──> decisions to keep
            │ naive keeps them: done
            v
-    [exemplars of the decided class tried in the region]          (only with exemplars)
+    [an exemplar of the decided class is put into the region]     (only with exemplars)
            v
     ┌─> pull, step, pull, step ... until every active model has the margin
     │      v
@@ -31,8 +31,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -51,6 +52,7 @@ from scotoma.protections.anonymize.subject import Outcome, Subject
 __all__ = ["PictureSearch", "Pull", "Push"]
 
 Pixels = NDArray[np.uint8]
+_STRIDES = (0.5, 0.25, 0.125, 2.0, 4.0, 1.0)  # of a search that is stuck, one after the other
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +88,16 @@ class _State:
     footprints: list[Footprint]
     constants: list[Tensor] = field(default_factory=list)
     momentum: list[Tensor] | None = None
+    strides: Iterator[float] = field(default_factory=lambda: cycle(_STRIDES))
     stride: float = 1.0
 
     def inputs(self, model: int) -> Tensor:
         return self.constants[model] + self.canvas.project(self.footprints[model])
+
+    def change_stride(self) -> None:
+        """Stuck short of the goal: steps may be too long to settle, or too short to get away."""
+        self.stride = next(self.strides)
+        self.momentum = None
 
     def rebase(self, real: Sequence[Tensor]) -> None:
         """Take what encoding and rounding really did as the new constant part."""
@@ -132,7 +140,8 @@ class PictureSearch:
         outcome.looks += len(answers)
         outcome.before, outcome.naive = list(answers[: len(real)]), list(answers[len(real) :])
         outcome.after, outcome.pixels = outcome.naive, subject.start
-        goals = [self.settings.keep.goals(logits[None])[0] for logits in outcome.before]
+        searched = outcome.before[: len(self.models)]
+        goals = [self.settings.keep.goals(logits[None])[0] for logits in searched]
         outcome.status = "kept-naive"
         if all(slack > 0 for slack in self._slacks(outcome.naive, goals)):
             return
@@ -153,21 +162,19 @@ class PictureSearch:
     def _best_start(
         self, subject: Subject, exemplars: Exemplars, goals: Sequence[Tensor], outcome: Outcome
     ) -> Life[Pixels]:
-        """Return the start that the models like best: the naive fill, or an exemplar in its place.
+        """Return the naive fill, or an exemplar in its place where the models like that better.
 
         Exemplars are chosen by the decisions alone, so their pixels owe nothing to the
         private picture.
         """
-        region = largest_region(subject.regions)
-        starts = [subject.start]
-        for exemplar in exemplars.candidates(goals, apart_from=subject.original):
-            starts.append(paste(subject.start, region, exemplar))
-        values = []
-        for start in starts:
-            logits = yield _looks(_read(self.models, start))
-            outcome.looks += len(logits)
-            values.append(min(self._slacks(logits, goals)))
-        return starts[int(np.argmax(values))]
+        exemplar = exemplars.best(goals, apart_from=subject.original)
+        if exemplar is None:
+            return subject.start
+        pasted = paste(subject.start, largest_region(subject.regions), exemplar)
+        logits = yield _looks(_read(self.models, pasted))
+        outcome.looks += len(logits)
+        is_better = min(self._slacks(logits, goals)) > min(self._slacks(outcome.naive, goals))
+        return pasted if is_better else subject.start
 
     def _search(
         self, subject: Subject, state: _State, goals: Sequence[Tensor], outcome: Outcome
@@ -196,7 +203,7 @@ class PictureSearch:
                 ):
                     return
             if not is_reached:
-                state.stride *= 1.5  # stuck short of the decision: look further away
+                state.change_stride()
             active |= {m for m in everyone if slacks[m] < settings.margin / 2}
             margin += max(0.25, settings.aim / 4)
             state.rebase(real)
@@ -272,7 +279,7 @@ class PictureSearch:
 
     def _slacks(self, logits: Sequence[Tensor], goals: Sequence[Tensor]) -> list[float]:
         slack = self.settings.keep.slack
-        pairs = zip(logits[: len(self.models)], goals, strict=False)  # observers do not count
+        pairs = zip(logits[: len(goals)], goals, strict=True)  # observers do not count
         return [float(slack(seen[None], goal[None])) for seen, goal in pairs]
 
 

@@ -19,7 +19,6 @@ class Transfer:
         steps: Least number of gradient steps, each under another random view.
         margin: Lead, in logits, instead of the search's own where that is smaller.
         diversity: Strength of the random views; see :func:`scotoma.ops.diversity.random_views`.
-        exemplars: Most exemplars tried per picture, where exemplars are given.
 
     Raises:
         SettingsError: A value outside its range.
@@ -28,13 +27,10 @@ class Transfer:
     steps: int = 16
     margin: float = 6.0
     diversity: float = 1.0
-    exemplars: int = 8
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.exemplars < 1:
-            raise SettingsError(
-                f"expected steps >= 0 and exemplars >= 1, got {self.steps}, {self.exemplars}"
-            )
+        if self.steps < 0:
+            raise SettingsError(f"expected steps >= 0, got {self.steps}")
         if not (self.margin >= 0 and self.diversity >= 0):
             raise SettingsError(
                 f"expected margin >= 0 and diversity >= 0, got {self.margin}, {self.diversity}"
@@ -55,7 +51,7 @@ class SearchSettings:
         smooth: Interpolate between cells instead of showing them as flat squares.
         max_steps: Gradient steps after which a picture is given up; 0 never searches.
         patience: Steps without progress after which a kept decision is taken as it is, and
-            a lost one is looked for with longer steps.
+            a lost one is looked for with shorter and longer steps.
         views: Scales at which a candidate's resized copies must keep the decision too.
         batch_size: Pictures per pass of a network.
         pool_pixels: Pixels of all pictures held at a time.
