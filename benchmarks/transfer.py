@@ -51,6 +51,7 @@ PAPER: dict[str, Any] = {
     "denominator not stated",
     "agreement": PAPER_AGREEMENT,
 }
+_COLUMNS = ("naive", "all", "flipped", "flipped_with_exemplar")
 GOALS = {"faces": "all", "center:0.3": "flipped"}
 
 
@@ -95,6 +96,7 @@ def _measure(config: dict[str, Any], search: Any, options: Options) -> Measured:
     files = [ours.output(path) for path in pictures]
     fills = [naive.output(path) for path in pictures]
     whole = [n for n in range(len(pictures)) if files[n] is not None and fills[n] is not None]
+    covered = _covered(exemplars, config["sources"], [pictures[n] for n in whole])
     values: dict[str, Any] = {"failed": len(pictures) - len(whole), "models": {}}
     for name in SPECS:
         values["models"][name] = _agreement(
@@ -102,6 +104,7 @@ def _measure(config: dict[str, Any], search: Any, options: Options) -> Measured:
             [pictures[n] for n in whole],
             [fill for n in whole if (fill := fills[n]) is not None],
             [file for n in whole if (file := files[n]) is not None],
+            covered,
         )
     entries = [ours.entries[pictures[n].as_posix()] for n in whole]
     values["manifest_differs"] = sum(
@@ -117,18 +120,35 @@ def _measure(config: dict[str, Any], search: Any, options: Options) -> Measured:
 
 
 def _agreement(
-    name: str, originals: Sequence[Path], fills: Sequence[Path], files: Sequence[Path]
+    name: str,
+    originals: Sequence[Path],
+    fills: Sequence[Path],
+    files: Sequence[Path],
+    covered: Sequence[bool] | None,
 ) -> dict[str, Any]:
     reader = open_reader(name)
     before, naive, after = (reader.labels(paths) for paths in (originals, fills, files))
     kept = [old == new for old, new in zip(before, after, strict=True)]
     flipped = [n for n in range(len(kept)) if naive[n] != before[n]]
+    helped = [n for n in flipped if covered is not None and covered[n]]
     return {
         "naive": rate(len(kept) - len(flipped), len(kept)),
         "all": rate(sum(kept), len(kept)),
         "flipped": rate(sum(kept[n] for n in flipped), len(flipped)),
+        "flipped_with_exemplar": rate(sum(kept[n] for n in helped), len(helped)),
         "labels": after,
     }
+
+
+def _covered(
+    public: Path | None, sources: Sequence[str], originals: Sequence[Path]
+) -> list[bool] | None:
+    """Return for which pictures a public one has the class that the first source names."""
+    if public is None:
+        return None
+    reader = open_reader(sources[0])
+    known = set(reader.labels(sorted(public.iterdir())))
+    return [label in known for label in reader.labels(originals)]
 
 
 def _public(private: Sequence[Path], options: Options) -> Path:
@@ -145,7 +165,14 @@ def _public(private: Sequence[Path], options: Options) -> Path:
 
 
 def _render(rows: Sequence[Row]) -> str:
-    head = ["optimised on, how", "model", "fill alone: all", "release: all", "release: flipped"]
+    head = [
+        "optimised on, how",
+        "model",
+        "fill alone: all",
+        "release: all",
+        "release: flipped",
+        "release: flipped, exemplar of the class at hand",
+    ]
     text = [
         "## Transfer",
         "",
@@ -178,7 +205,7 @@ def _lines(row: Row) -> Iterator[list[str]]:
     label += f" ({number(row['values']['steps']['mean'], 1)} steps)"
     for name, figures in row["values"]["models"].items():
         shown = f"*{name}*" if name in config["sources"] else f"**{name}**"
-        cells = (percent(figures[key]) for key in ("naive", "all", "flipped"))
+        cells = (percent(figures[key]) for key in _COLUMNS)
         yield [label, shown, *cells]
         label = ""
 

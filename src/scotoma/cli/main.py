@@ -6,6 +6,7 @@ what to do); 3 it ran, but something could not be protected as asked.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -48,6 +49,9 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    # Waiting threads that spin make a search five times slower beside any other busy process;
+    # read by the OpenMP runtime when torch is first imported, which is later than this.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except ScotomaError as error:
