@@ -88,7 +88,7 @@ def _pull(network: nn.Module) -> Callable[[Tensor], None]:
 def _count_passes(
     model: Classifier, folded: nn.Module, settings: AnonymizeSettings, paths: Sequence[Path]
 ) -> _Tally:
-    from scotoma.images.regions import open_regions
+    from scotoma.images.region_sources import open_regions
     from scotoma.images.walk import find_pictures
     from scotoma.protections.anonymize.search import Search
     from scotoma.run.subject import open_subject

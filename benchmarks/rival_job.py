@@ -171,7 +171,7 @@ def _right(bench: Bench, pictures: Sequence[NDArray[np.uint8]], labels: Tensor) 
 
 def _read_all(bench: Bench) -> tuple[list[RunSubject], list[int], list[int]]:
     """Read and fill the pictures; return them with the decisions before and after the fill."""
-    from scotoma.images.regions import open_regions
+    from scotoma.images.region_sources import open_regions
     from scotoma.images.walk import find_pictures
     from scotoma.run.subject import open_subject
 

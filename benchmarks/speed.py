@@ -148,7 +148,7 @@ def _run_ours(bench: Bench) -> None:
 def _open(config: dict[str, Any], options: Options) -> Bench:
     from copy import deepcopy
 
-    from scotoma.images.regions import open_regions
+    from scotoma.images.region_sources import open_regions
     from scotoma.run.settings import AnonymizeSettings
 
     model = classifier(config["model"])

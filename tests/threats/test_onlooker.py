@@ -16,7 +16,7 @@ from PIL import Image
 from support.runs import Witness, entries_of, releases_of
 from support.tiny_models import make_picture, naively_filled, write_pictures
 
-from scotoma.images.regions import open_regions
+from scotoma.images.region_sources import open_regions
 from scotoma.models.classifier import Classifier
 from scotoma.models.spec import load_classifier
 from scotoma.ops.fills import fills

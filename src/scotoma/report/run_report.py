@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from scotoma.core.errors import ScotomaError
 from scotoma.images.read import read_picture
-from scotoma.images.regions import open_regions, union_mask
+from scotoma.images.region_sources import open_regions
+from scotoma.images.regions import union_mask
 from scotoma.images.walk import Found
 from scotoma.report.anonymization import write_report
 from scotoma.report.exhibits import Exhibit, Panel, choose_exhibits

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scotoma import __version__
 from scotoma.core.errors import FileError, ScotomaError, SettingsError, UnsafePathError
-from scotoma.images.regions import open_regions
+from scotoma.images.region_sources import open_regions
 from scotoma.images.walk import Found, find_pictures
 from scotoma.models.classifier import Classifier
 from scotoma.models.fold import fold_batch_norm

@@ -7,7 +7,7 @@ from pathlib import Path
 from scotoma.core.errors import MissingExtraError
 from scotoma.images.coco import write_coco
 from scotoma.images.read import read_picture
-from scotoma.images.regions import open_regions
+from scotoma.images.region_sources import open_regions
 from scotoma.images.walk import find_pictures
 from scotoma.images.write import Encoding, encode_picture, write_atomically
 

@@ -10,7 +10,8 @@ from typing import Any
 from scotoma.core.errors import ScotomaError
 from scotoma.images.coco import write_coco
 from scotoma.images.read import read_picture
-from scotoma.images.regions import DetectorSettings, Region, open_regions
+from scotoma.images.region_sources import open_regions
+from scotoma.images.regions import DetectorSettings, Region
 from scotoma.images.walk import find_pictures
 
 __all__ = ["Detections", "detect"]
@@ -56,7 +57,7 @@ def detect(
         FileError: An input is missing, or ``out`` cannot be written.
         SettingsError: An unknown or malformed SPEC.
     """
-    source = open_regions(regions, settings or DetectorSettings())
+    source = open_regions(regions, settings)
     figures = Detections()
 
     def entries() -> Iterator[tuple[Path, tuple[int, int], list[Region]]]:

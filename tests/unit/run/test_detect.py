@@ -15,7 +15,8 @@ from support.tiny_models import write_pictures
 
 from scotoma.core.errors import FileError, UnknownNameError
 from scotoma.images.coco import CocoRegions
-from scotoma.images.regions import CenterRegions, open_regions, union_mask
+from scotoma.images.region_sources import CenterRegions, open_regions
+from scotoma.images.regions import union_mask
 from scotoma.run.detect import detect
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scotoma.core.errors import FileError
 from scotoma.images import write
-from scotoma.images.regions import CenterRegions
+from scotoma.images.region_sources import CenterRegions
 from scotoma.models.classifier import Classifier
 from scotoma.models.spec import load_classifier
 from scotoma.protections.anonymize.canvas import Canvas

@@ -14,7 +14,8 @@ from support.runs import inside
 from support.tiny_models import make_picture
 
 from scotoma.core.errors import FileError, ImageError, RegionError
-from scotoma.images.regions import BoxRegions, NoRegions, Region, RegionSource, open_regions
+from scotoma.images.region_sources import BoxRegions, NoRegions, open_regions
+from scotoma.images.regions import Region, RegionSource
 from scotoma.images.walk import Found
 from scotoma.images.write import Encoding
 from scotoma.run.settings import AnonymizeSettings
