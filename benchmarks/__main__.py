@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.page import NAMES, PAGE, write_page
+from benchmarks.readme import README, write_readme
 from benchmarks.record import CACHE, RESULTS, Benchmark, Book, Job, Options, fingerprint_of
 from scotoma.core.errors import ScotomaError, UnknownNameError
 
@@ -39,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if not given.quick:
         write_page()
-        _say(f"wrote {PAGE.name}")
+        write_readme()
+        _say(f"wrote {PAGE.name} and the table of {README.name}")
     return 0
 
 

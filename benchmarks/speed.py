@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BENCHMARK"]
 
-CASES = (("center:0.3", True), ("center:0.3", False), ("center:0.05", True))
+CASES = (
+    ("center:0.3", True),
+    ("center:0.3", False),
+    ("center:0.05", True),
+    ("center:0.05", False),
+)
 """Regions, and whether the others are given more than their documentation gives."""
 TESTS = ("as written", "as written and at ±10 %")
 _GOAL_RIVAL, _GOAL_FLOOR = 5.0, 1.5
@@ -47,7 +52,7 @@ def _jobs(options: Options) -> Iterator[Job]:
             for test in TESTS:
                 config = {
                     "pictures": f"imagenet/val scaled to {SIDE}x{SIDE}",
-                    "count": options.count(96, 6),
+                    "count": options.count(64, 6),
                     "regions": regions,
                     "fill": "solid",
                     "format": "png",
@@ -56,7 +61,7 @@ def _jobs(options: Options) -> Iterator[Job]:
                     "favoured": favoured,
                     "batch": BATCH,
                     "step_sizes": list(STEP_SIZES),
-                    "most_steps": options.count(64, 12),
+                    "most_steps": options.count(24, 12),
                     "repeats": options.count(3, 1),
                     "seed": options.seed,
                     "search": describe_search(_search(test)),

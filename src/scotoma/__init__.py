@@ -1,3 +1,55 @@
-"""Images that machines can read and people can't."""
+"""Images that machines can read and people can't.
+
+The names here are the interface that stays::
+
+    from pathlib import Path
+    import scotoma
+
+    summary = scotoma.anonymize(
+        [Path("photos")], Path("out"), [scotoma.load_classifier("embedded")]
+    )
+
+They are loaded when they are first used, so that ``import scotoma`` stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from scotoma.core.errors import ScotomaError
+    from scotoma.images.write import Encoding
+    from scotoma.models.spec import load_classifier
+    from scotoma.protections.anonymize.settings import SearchSettings, Transfer
+    from scotoma.run.anonymize import anonymize
+    from scotoma.run.detect import detect
+    from scotoma.run.settings import AnonymizeSettings
+
+__all__ = [
+    "AnonymizeSettings",
+    "Encoding",
+    "ScotomaError",
+    "SearchSettings",
+    "Transfer",
+    "anonymize",
+    "detect",
+    "load_classifier",
+]
+
+_HOMES = {
+    "AnonymizeSettings": "run.settings",
+    "Encoding": "images.write",
+    "ScotomaError": "core.errors",
+    "SearchSettings": "protections.anonymize.settings",
+    "Transfer": "protections.anonymize.settings",
+    "anonymize": "run.anonymize",
+    "detect": "run.detect",
+    "load_classifier": "models.spec",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'scotoma' has no attribute {name!r}")
+    return getattr(import_module(f"scotoma.{_HOMES[name]}"), name)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))  # the benchmarks are no part of the installed pac
 
 from benchmarks.figures import quantile, rate, spread, wilson  # noqa: E402
 from benchmarks.page import NAMES, PAGE, render_page, table  # noqa: E402
+from benchmarks.readme import README, render_readme  # noqa: E402
 from benchmarks.record import RESULTS, Book, Job, Measured, fingerprint_of  # noqa: E402
 from benchmarks.rivals import Trace, steps_needed  # noqa: E402
 
@@ -99,6 +100,12 @@ def test_table_lines_have_equal_columns() -> None:
 
 def test_page_is_what_the_rows_say() -> None:
     assert PAGE.read_text("utf-8") == render_page(), "run: python -m benchmarks render"
+
+
+def test_readme_table_is_what_the_rows_say() -> None:
+    text = README.read_text("utf-8")
+    assert text == render_readme(text), "run: python -m benchmarks render"
+    assert "results: begin" in text
 
 
 def _rows() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,108 @@
+"""The README's table of results, out of the same rows as the page; losses included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.page import number, percent, table
+from benchmarks.record import RESULTS, ROOT, Book, Row
+
+__all__ = ["README", "render_readme", "render_results", "write_readme"]
+
+README = ROOT / "README.md"
+_BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
+_TRANSFER_SOURCES = ["mobilenetv2", "squeezenet1_1"]
+_LEFT_OUT = "mobilenetv1_075"
+
+
+def render_results(folder: Path = RESULTS) -> str:
+    """Return the table for the result files in ``folder``; empty without any."""
+    lines = [
+        *_decisions(Book("decisions", folder).rows),
+        *_transfer(Book("transfer", folder).rows),
+        *_speed(Book("speed", folder).rows),
+        *_memory(Book("memory", folder).rows),
+    ]
+    return table(["what", "fill alone / others", "Scotoma", "goal"], lines) if lines else ""
+
+
+def render_readme(text: str, folder: Path = RESULTS) -> str:
+    """Return the README's text with its table of results replaced."""
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    return f"{before}{_BEGIN}\n{render_results(folder)}{_END}{after}"
+
+
+def write_readme() -> None:
+    """Bring the README's table up to date."""
+    README.write_text(render_readme(README.read_text("utf-8")), "utf-8")
+
+
+def _decisions(rows: Sequence[Row]) -> Iterator[list[str]]:
+    for row in rows:
+        config, values = row["config"], row["values"]
+        if config["fill"] != "solid":
+            continue
+        written = "PNG" if config["format"] == "png" else f"JPEG q{config['quality']}"
+        what = (
+            f"decisions changed, `{config['regions']}`, {' + '.join(config['models'])}, {written}"
+        )
+        yield [
+            f"{what} (n = {row['n']})",
+            percent(values["changed_naive"], interval=False),
+            f"**{percent(values['changed_after'], interval=False)}**",
+            _verdict("0", values["changed_after"]["count"] == 0),
+        ]
+
+
+def _transfer(rows: Sequence[Row]) -> Iterator[list[str]]:
+    for row in rows:
+        config = row["config"]
+        if config["sources"] != _TRANSFER_SOURCES:
+            continue
+        figures: dict[str, Any] = row["values"]["models"][_LEFT_OUT]
+        key, goal = ("all", 0.9) if config["regions"] == "faces" else ("flipped", 0.75)
+        naive = figures["naive"]["rate"] if key == "all" else 0.0
+        yield [
+            f"agreement of a model left out ({_LEFT_OUT}), {key} pictures, "
+            f"`{config['regions']}`, {config['mode']} (n = {figures[key]['n']})",
+            f"{100 * naive:.1f} %",
+            f"**{percent(figures[key], interval=False)}**",
+            _verdict(f"≥ {100 * goal:g} %", figures[key]["rate"] >= goal),
+        ]
+
+
+def _speed(rows: Sequence[Row]) -> Iterator[list[str]]:
+    for row in rows:
+        config, values = row["config"], row["values"]
+        per_second = values["pictures_per_second"]
+        others = ", ".join(
+            f"{name} {number(per_second[name], 2)}" for name in per_second if name != "ours"
+        )
+        least = min(values["times_faster_than"].values())
+        way = "favoured" if config["favoured"] else "as documented"
+        yield [
+            f"pictures per second, {config['model']}, `{config['regions']}`, kept {config['test']}; "
+            f"others {way}",
+            others,
+            f"**{number(per_second['ours'], 2)}**: {least:.1f}× the better one",
+            _verdict("≥ 5×", least >= 5),
+        ]
+
+
+def _memory(rows: Sequence[Row]) -> Iterator[list[str]]:
+    peaks = {row["n"]: row["values"]["peak_mib"] for row in rows}
+    if len(peaks) > 1:
+        first, last = min(peaks), max(peaks)
+        yield [
+            f"peak memory, {first:,} and {last:,} pictures",
+            "",
+            f"{peaks[first]:.0f} and **{peaks[last]:.0f} MiB**",
+            _verdict("flat", peaks[last] <= 1.1 * peaks[first]),
+        ]
+
+
+def _verdict(goal: str, is_met: bool) -> str:
+    return f"{goal} ✓" if is_met else f"{goal}: missed"
