@@ -84,9 +84,9 @@ def _speed(rows: Sequence[Row]) -> Iterator[list[str]]:
         least = min(values["times_faster_than"].values())
         way = "favoured" if config["favoured"] else "as documented"
         yield [
-            f"pictures per second, {config['model']}, `{config['regions']}`, kept {config['test']}; "
-            f"others {way}",
-            others,
+            f"pictures per second, {config['model']}, `{config['regions']}`, "
+            f"kept {config['test']}; others {way}",
+            ", ".join(other for other in others if not other.startswith("ours ")),
             f"**{number(per_second['ours'], 2)}**: {least:.1f}× the better one",
             _verdict("≥ 5×", least >= 5),
         ]
