@@ -142,6 +142,11 @@ def run_and_report(
 
         def show(progress: Progress) -> None:
             names.add(progress.entry.input)
+            if progress.entry.status in ("failed", "not-kept") and not progress.skipped:
+                reason = progress.entry.error or "a decision was lost; the naive fill is written"
+                name = Path(progress.entry.input)
+                reason = reason.removeprefix(f"{name.name}: ")
+                bar.say(f"{progress.entry.status}: {name}: {reason}")
             bar.update(len(names), total, progress.entry.status)
 
         summary = anonymize(inputs, out, models, settings, observers=observers, on_progress=show)

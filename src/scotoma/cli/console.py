@@ -20,10 +20,17 @@ class Bar(Protocol):
         """Show ``done`` of ``total`` (None while unknown) and a short note."""
         ...
 
+    def say(self, line: str) -> None:
+        """Print a line to standard error, above the bar where there is one."""
+        ...
+
 
 class _Silent:
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
         pass
+
+    def say(self, line: str) -> None:
+        sys.stderr.write(line + "\n")
 
 
 @contextmanager
@@ -59,6 +66,10 @@ def progress_bar(label: str, *, unit: str = "pictures") -> Iterator[Bar]:
                 elapsed = progress.tasks[0].elapsed or 0.0
                 rate = f"{done / elapsed:.1f}/s" if elapsed > 0 else ""
                 progress.update(task, completed=done, total=total, note=note, rate=rate)
+
+            def say(self, line: str) -> None:
+                shown = line.encode("utf-8", "backslashreplace").decode("utf-8")
+                progress.console.print(shown, markup=False, highlight=False)
 
         yield _Rich()
 
