@@ -93,7 +93,7 @@ def _open(path: Path) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingExtraError("running ONNX models", "onnxruntime", "faces") from error
+        raise MissingExtraError("running ONNX models", "onnxruntime", "onnx") from error
     import torch
 
     options = onnxruntime.SessionOptions()
