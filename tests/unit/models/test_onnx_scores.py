@@ -79,7 +79,7 @@ def test_refuses_other_files(tmp_path: Path) -> None:
 def test_says_which_extra_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingExtraError, match=r"scotoma\[faces\]"):
+    with pytest.raises(MissingExtraError, match=r"scotoma\[onnx\]"):
         load_classifier(f"onnx:{tmp_path}/net.onnx")
 
 
