@@ -54,6 +54,8 @@ __all__ = ["PictureSearch", "Pull", "Push"]
 Pixels = NDArray[np.uint8]
 _STRIDES = (0.5, 0.25, 0.125, 2.0, 4.0, 1.0)  # of a search that is stuck, one after the other
 
+_EXEMPLAR_STRIDE = 0.5  # what the exemplar shows transfers better than what is added to it
+
 
 @dataclass(frozen=True, eq=False)
 class Pull:
@@ -148,33 +150,21 @@ class PictureSearch:
         outcome.status = "not-kept"
         if self.settings.max_steps == 0:
             return
-        start = subject.start
+        start, stride = subject.start, 1.0
         if self.exemplars is not None:
-            start = yield from self._best_start(subject, self.exemplars, goals, outcome)
-            real = _read(self.models, subject.publish(start))
+            exemplar = self.exemplars.best(goals, apart_from=subject.original)
+            if exemplar is not None:
+                # Its pixels owe nothing to the private picture: the decisions alone chose it.
+                start = paste(start, largest_region(subject.regions), exemplar)
+                stride = _EXEMPLAR_STRIDE
+                real = _read(self.models, subject.publish(start))
         state = self._open(subject, start)
+        state.stride = stride
         state.rebase(real[: len(self.models)])
         yield from self._search(subject, state, goals, outcome)
         if self.observers and outcome.status == "ok":
             seen = _read(self.observers, subject.publish(outcome.pixels))
             outcome.after = outcome.after + list((yield _looks(seen, first=len(self.models))))
-
-    def _best_start(
-        self, subject: Subject, exemplars: Exemplars, goals: Sequence[Tensor], outcome: Outcome
-    ) -> Life[Pixels]:
-        """Return the naive fill, or an exemplar in its place where the models like that better.
-
-        Exemplars are chosen by the decisions alone, so their pixels owe nothing to the
-        private picture.
-        """
-        exemplar = exemplars.best(goals, apart_from=subject.original)
-        if exemplar is None:
-            return subject.start
-        pasted = paste(subject.start, largest_region(subject.regions), exemplar)
-        logits = yield _looks(_read(self.models, pasted))
-        outcome.looks += len(logits)
-        is_better = min(self._slacks(logits, goals)) > min(self._slacks(outcome.naive, goals))
-        return pasted if is_better else subject.start
 
     def _search(
         self, subject: Subject, state: _State, goals: Sequence[Tensor], outcome: Outcome
