@@ -116,7 +116,8 @@ def _options(encoding: Encoding) -> dict[str, Any]:
     # that quality wants the pixels, and so does a classifier.
     subsampling = "4:4:4" if quality >= _FULL_COLOUR_QUALITY else "4:2:0"
     if encoding.format == "jpeg":
-        return {"quality": quality, "optimize": True, "subsampling": subsampling}
+        # No "optimize": it saves a few percent, and Pillow's buffer for it is too small for noise.
+        return {"quality": quality, "subsampling": subsampling}
     if encoding.format == "webp":
         return {"quality": quality, "method": 4}
     # Tiling by the number of cores would make the bytes depend on the machine.

@@ -210,3 +210,12 @@ def test_other_paths_are_free(tmp_path: Path) -> None:
 def test_a_folder_is_no_output(tmp_path: Path) -> None:
     with pytest.raises(UnsafePathError, match="got the folder"):
         check_output_path(tmp_path, [])
+
+
+@pytest.mark.parametrize("format_", ["jpeg", "webp", "avif", "png"])
+@pytest.mark.parametrize("quality", [90, 100])
+def test_noise_fits_every_format(format_: str, quality: int) -> None:
+    """What compresses worst must not overrun an encoder's buffer."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    data = encode_picture(noise, Encoding(format_, quality))
+    assert decode_picture(data, name=f"noise.{format_}").size == (300, 200)

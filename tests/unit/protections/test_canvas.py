@@ -94,3 +94,10 @@ def test_rejects_regions_that_do_not_fit() -> None:
 def test_small_regions_get_enough_cells() -> None:
     canvas = Canvas(_picture(), [Region((0, 0, 30, 12))], cell=50, least=6)
     assert canvas.cells[0].shape == (3, 6, 15)
+
+
+def test_a_region_outside_the_crop_is_not_reached() -> None:
+    view = geometry(PREPROCESSING, 80, 60)  # reads the middle 52 rows and columns
+    outside = Canvas(_picture(), [Region((0, 0, 9, 60))], cell=8)
+    assert not outside.footprint(view, PREPROCESSING.std).reaches
+    assert _moved(REGIONS["rectangle"]).footprint(view, PREPROCESSING.std).reaches

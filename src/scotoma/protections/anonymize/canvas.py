@@ -61,6 +61,11 @@ class Footprint:
     patches: tuple[_PatchFootprint, ...]
     scale: Tensor  # (3, 1, 1): from 0..255 to normalized input
 
+    @property
+    def reaches(self) -> bool:
+        """Whether the model sees any of the cells; its crop may leave them out."""
+        return any(bool(part.rows.any() and part.columns.any()) for part in self.patches)
+
 
 class Canvas:
     """The searchable content of one picture's regions.

@@ -160,6 +160,8 @@ class PictureSearch:
                 real = _read(self.models, subject.publish(start))
         state = self._open(subject, start)
         state.stride = stride
+        if not any(foot.reaches for foot in state.footprints):
+            return  # the regions lie outside of what the models read: nothing can be changed
         state.rebase(real[: len(self.models)])
         yield from self._search(subject, state, goals, outcome)
         if self.observers and outcome.status == "ok":
