@@ -110,13 +110,15 @@ def paste(pixels: Pixels, region: Region, exemplar: Pixels) -> Pixels:
     width, height = x1 - x0, y1 - y0
     picture = Image.fromarray(exemplar)
     scale = min(picture.width / width, picture.height / height)
-    across, down = width * scale, height * scale
-    left, top = (picture.width - across) / 2, (picture.height - down) / 2
+    # Rounding may put the box a hair outside of the picture, which Pillow refuses.
+    across, down = min(width * scale, picture.width), min(height * scale, picture.height)
+    left, top = max(0.0, (picture.width - across) / 2), max(0.0, (picture.height - down) / 2)
+    right, bottom = min(left + across, picture.width), min(top + down, picture.height)
     content = np.asarray(
         picture.resize(
             (width, height),
             Image.Resampling.BICUBIC,
-            box=(left, top, left + across, top + down),
+            box=(left, top, right, bottom),
         )
     )
     result = pixels.copy()
