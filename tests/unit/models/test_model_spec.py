@@ -166,7 +166,7 @@ def test_a_network_that_only_makes_features_is_no_classifier(tmp_path: Path) -> 
 def test_without_a_network_the_message_says_what_to_do(
     spec: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants = pytest.importorskip("huggingface_hub", reason="comes with timm").constants
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"timm:test_resnet@FILE|timm:local-dir:FOLDER"):

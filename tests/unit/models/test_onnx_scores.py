@@ -12,8 +12,8 @@ import torch
 from scotoma.core.errors import MissingExtraError, ModelError
 from scotoma.models.spec import load_classifier
 
-onnx = pytest.importorskip("onnx", reason="needs the faces extra")
-pytest.importorskip("onnxruntime", reason="needs the faces extra")
+onnx = pytest.importorskip("onnx", reason="needs the onnx extra")
+pytest.importorskip("onnxruntime", reason="needs the onnx extra")
 
 CONFIG = {"input_size": [3, 8, 10], "crop_pct": 1.0, "labels": ["red", "green"]}
 WEIGHT = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)

