@@ -10,6 +10,7 @@
      │    ├── UnreadableImageError      truncated, empty, mislabelled, animated, too large, ...
      │    └── UnsafePathError           writing there would hurt an original or another output
      ├── RegionError (ValueError)       a region, mask or annotation that does not fit its picture
+     ├── ReleaseError (ValueError)      a release that is damaged, or not for this key or model
      ├── ModelError (RuntimeError)      a model that cannot be loaded or does not behave
      └── MissingExtraError (ImportError)  an optional dependency is not installed
 
@@ -28,6 +29,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "RegionError",
+    "ReleaseError",
     "ScotomaError",
     "SettingsError",
     "UnknownNameError",
@@ -81,6 +83,10 @@ class UnsafePathError(FileError):
 
 class RegionError(ScotomaError, ValueError):
     """A region, mask or annotation that does not fit its picture."""
+
+
+class ReleaseError(ScotomaError, ValueError):
+    """A release that is damaged, altered, foreign, or that does not fit the key or the model."""
 
 
 class ModelError(ScotomaError, RuntimeError):
