@@ -6,12 +6,17 @@
      ├── SettingsError (ValueError)     a setting, option or name that cannot be used
      │    └── UnknownNameError          no such model, fill, detector, ...; suggests the nearest
      ├── ImageError (ValueError)        a tensor or array that is not a picture as expected
+     ├── CipherKeyError (ValueError)    a key or passphrase that is wrong, missing or misused
+     │    └── WrongPassphraseError      it does not open the key file
      ├── FileError (OSError)            a file that cannot be read or written as asked
+     │    ├── KeyFileError              no key file, a damaged or altered one, or one open to others
      │    ├── UnreadableImageError      truncated, empty, mislabelled, animated, too large, ...
      │    └── UnsafePathError           writing there would hurt an original or another output
      ├── RegionError (ValueError)       a region, mask or annotation that does not fit its picture
      ├── ReleaseError (ValueError)      a release that is damaged, or not for this key or model
+     ├── SecretError (TypeError)        a secret was about to be copied, pickled or serialized
      ├── ModelError (RuntimeError)      a model that cannot be loaded or does not behave
+     │    └── UnsupportedModelError     a model whose structure a method cannot work on
      └── MissingExtraError (ImportError)  an optional dependency is not installed
 
 Each message says what was expected, what came, and what to do. A command line
@@ -24,17 +29,22 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "CipherKeyError",
     "FileError",
     "ImageError",
+    "KeyFileError",
     "MissingExtraError",
     "ModelError",
     "RegionError",
     "ReleaseError",
     "ScotomaError",
+    "SecretError",
     "SettingsError",
     "UnknownNameError",
     "UnreadableImageError",
     "UnsafePathError",
+    "UnsupportedModelError",
+    "WrongPassphraseError",
 ]
 
 
@@ -69,8 +79,20 @@ class ImageError(ScotomaError, ValueError):
     """A tensor or array that is not a picture of the expected shape, dtype or range."""
 
 
+class CipherKeyError(ScotomaError, ValueError):
+    """A key or passphrase that is wrong, missing or misused; never says what the secret is."""
+
+
+class WrongPassphraseError(CipherKeyError):
+    """The passphrase does not open the key file."""
+
+
 class FileError(ScotomaError, OSError):
     """A file that cannot be read or written as asked."""
+
+
+class KeyFileError(FileError):
+    """A file that is no key file, or a damaged, altered or carelessly shared one."""
 
 
 class UnreadableImageError(FileError):
@@ -89,8 +111,16 @@ class ReleaseError(ScotomaError, ValueError):
     """A release that is damaged, altered, foreign, or that does not fit the key or the model."""
 
 
+class SecretError(ScotomaError, TypeError):
+    """A secret was about to be copied, pickled or serialized."""
+
+
 class ModelError(ScotomaError, RuntimeError):
     """A model that cannot be loaded, or whose answer has an unexpected form."""
+
+
+class UnsupportedModelError(ModelError):
+    """A model whose structure a method cannot work on; the message gives the specific reason."""
 
 
 class MissingExtraError(ScotomaError, ImportError):
