@@ -32,7 +32,14 @@ def _convmixer(**arguments: Any) -> nn.Module:
     return model
 
 
-_ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"convmixer": _convmixer}
+def _pevit(**arguments: Any) -> nn.Module:
+    from scotoma.models.pevit import PEViT
+
+    model: nn.Module = PEViT(**arguments)
+    return model
+
+
+_ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"convmixer": _convmixer, "pevit": _pevit}
 
 
 @dataclass(frozen=True)
