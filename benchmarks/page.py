@@ -11,7 +11,16 @@ from benchmarks.record import RESULTS, ROOT, Book, Row
 
 __all__ = ["NAMES", "PAGE", "number", "percent", "render_page", "table", "write_page"]
 
-NAMES = ("decisions", "transfer", "speed", "memory", "faults", "cells")
+NAMES = (
+    "decisions",
+    "transfer",
+    "transfer_curve",
+    "speed",
+    "speed_curve",
+    "memory",
+    "faults",
+    "cells",
+)
 """Every benchmark, in the order of the page; each is a module of this package that has a
 ``BENCHMARK``, and its rows are in ``results/NAME.json``."""
 

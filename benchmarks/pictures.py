@@ -11,7 +11,16 @@ from typing import Any
 from benchmarks.record import ROOT, Options
 from scotoma.core.errors import FileError
 
-__all__ = ["IMAGENET", "MODELS", "SPECS", "find_faces", "imagenet", "pick", "validation"]
+__all__ = [
+    "IMAGENET",
+    "MODELS",
+    "SPECS",
+    "find_faces",
+    "imagenet",
+    "pick",
+    "untouched",
+    "validation",
+]
 
 SHARED = ROOT.parent / "shared"
 IMAGENET = SHARED / "data" / "imagenet"
@@ -42,6 +51,20 @@ def validation() -> list[Path]:
         FileError: They are not there.
     """
     return _pictures("val")
+
+
+def untouched(paths: Sequence[Path]) -> list[Path]:
+    """Return those of the paths that no trial looked at when the settings were chosen.
+
+    Trials looked at every sixteenth validation picture, at those drawn with seed 0 for the
+    smaller rows, and at faces drawn the same way.
+    """
+    everything = imagenet()
+    seen = set(validation()[::16])
+    for pool in (everything, validation()):
+        for count in (48, 64, 144, 160):
+            seen.update(pick(pool, count, seed=0))
+    return [path for path in paths if path not in seen]
 
 
 def pick(paths: Sequence[Path], count: int, *, seed: int) -> list[Path]:

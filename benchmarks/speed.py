@@ -32,7 +32,7 @@ from benchmarks.rivals import LIBRARIES, Inside
 if TYPE_CHECKING:
     from scotoma.protections.anonymize.settings import SearchSettings
 
-__all__ = ["BENCHMARK"]
+__all__ = ["BENCHMARK", "count_kept", "describe", "open_bench", "search_for"]
 
 CASES = (
     ("center:0.3", True),
@@ -51,20 +51,13 @@ def _jobs(options: Options) -> Iterator[Job]:
         for model in ("mobilenetv2", "squeezenet1_1"):
             for test in TESTS:
                 config = {
-                    "pictures": f"imagenet/val scaled to {SIDE}x{SIDE}",
                     "count": options.count(64, 6),
-                    "regions": regions,
-                    "fill": "solid",
-                    "format": "png",
-                    "model": model,
-                    "test": test,
                     "favoured": favoured,
-                    "batch": BATCH,
                     "step_sizes": list(STEP_SIZES),
                     "most_steps": options.count(24, 12),
                     "repeats": options.count(3, 1),
                     "seed": options.seed,
-                    "search": describe_search(_search(test)),
+                    **describe(model, regions, test),
                 }
                 others = "others favoured" if favoured else "others as documented"
                 yield Job(
@@ -74,7 +67,21 @@ def _jobs(options: Options) -> Iterator[Job]:
                 )
 
 
-def _search(test: str) -> SearchSettings:
+def describe(model: str, regions: str, test: str) -> dict[str, Any]:
+    """Return what every speed row's configuration says of the job."""
+    return {
+        "pictures": f"imagenet/val scaled to {SIDE}x{SIDE}",
+        "regions": regions,
+        "fill": "solid",
+        "format": "png",
+        "model": model,
+        "test": test,
+        "batch": BATCH,
+        "search": describe_search(search_for(test)),
+    }
+
+
+def search_for(test: str) -> SearchSettings:
     """Return our settings for a success test: no lead and no resized copies for the bare one."""
     from scotoma.protections.anonymize.settings import SearchSettings
 
@@ -83,11 +90,11 @@ def _search(test: str) -> SearchSettings:
 
 
 def _measure(config: dict[str, Any], options: Options) -> Measured:
-    bench, most = _open(config, options), config["most_steps"]
+    bench, most = open_bench(config, options), config["most_steps"]
     before = open_reader(bench.model).labels(bench.paths)
     runners: dict[str, Callable[[], None]] = {"ours": partial(_run_ours, bench)}
     runners["ours"]()
-    kept = {"ours": _kept(bench, "ours", before)}
+    kept = {"ours": count_kept(bench, "ours", before)}
     plans: dict[str, dict[str, Any]] = {}
     for library in LIBRARIES:
         # Both take the same steps up to rounding: the second tries the first one's best size.
@@ -95,11 +102,11 @@ def _measure(config: dict[str, Any], options: Options) -> Measured:
         plan = plans[library] = plan_rival(bench, library, sizes, kept["ours"], most)
         runners[library] = partial(run_rival, bench, library, plan)
         runners[library]()
-        kept[library] = _kept(bench, library, before)
+        kept[library] = count_kept(bench, library, before)
         while kept[library] < kept["ours"] and plan["steps"] < most:
             plan["steps"] += 1
             runners[library]()
-            kept[library] = _kept(bench, library, before)
+            kept[library] = count_kept(bench, library, before)
         plan["reached"] = kept[library] >= kept["ours"]
         print(f"    {library}: {plan}, kept {kept[library]} (ours {kept['ours']})", flush=True)
     seconds = _race(runners, bench, config["repeats"])
@@ -150,7 +157,8 @@ def _run_ours(bench: Bench) -> None:
     anonymize(bench.paths, out, [bench.classifier], bench.settings)
 
 
-def _open(config: dict[str, Any], options: Options) -> Bench:
+def open_bench(config: dict[str, Any], options: Options) -> Bench:
+    """Return the job that a row's configuration describes, its pictures scaled once."""
     from copy import deepcopy
 
     from scotoma.images.region_sources import open_regions
@@ -174,7 +182,7 @@ def _open(config: dict[str, Any], options: Options) -> Bench:
     settings = AnonymizeSettings(
         regions=config["regions"],
         fill=config["fill"],
-        search=_search(config["test"]),
+        search=search_for(config["test"]),
         seed=config["seed"],
     )
     out = options.cache / "speed" / config["model"]
@@ -194,7 +202,7 @@ def _scaled(path: Path, folder: Path) -> Path:
     return target
 
 
-def _kept(bench: Bench, name: str, before: Sequence[int]) -> int:
+def count_kept(bench: Bench, name: str, before: Sequence[int]) -> int:
     """Count the decisions that a stranger finds kept in the written files."""
     files = [bench.folder(name) / f"{path.stem}.png" for path in bench.paths]
     changes = [None, *(Resize(s, Image.Resampling.BICUBIC) for s in bench.settings.search.views)]

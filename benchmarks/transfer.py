@@ -15,11 +15,19 @@ from benchmarks.decisions import classifier_name
 from benchmarks.figures import rate, spread
 from benchmarks.jobs import describe_search, run_in_cache
 from benchmarks.page import number, percent, table
-from benchmarks.pictures import SPECS, face_settings, find_faces, imagenet, pick, validation
+from benchmarks.pictures import (
+    SPECS,
+    face_settings,
+    find_faces,
+    imagenet,
+    pick,
+    untouched,
+    validation,
+)
 from benchmarks.reader import open_reader
 from benchmarks.record import Benchmark, Job, Measured, Options, Row
 
-__all__ = ["BENCHMARK"]
+__all__ = ["BENCHMARK", "measure"]
 
 FAMILIES = {
     "mobilenetv2": "MobileNetV2",
@@ -51,6 +59,7 @@ PAPER: dict[str, Any] = {
     "denominator not stated",
     "agreement": PAPER_AGREEMENT,
 }
+PICTURES = "untouched by the choice of settings"
 _COLUMNS = ("naive", "all", "flipped", "flipped_with_exemplar")
 GOALS = {"faces": "all", "center:0.3": "flipped"}
 
@@ -67,24 +76,33 @@ def _jobs(options: Options) -> Iterator[Job]:
                     "sources": list(sources),
                     "mode": mode,
                     "subset": 6 if options.quick else options.subset,
+                    "pictures": PICTURES,
                     "seed": options.seed,
                     "search": describe_search(search),
                 }
                 if regions == "faces":
                     config["detector"] = face_settings()
                 what = f"agreement of models left out: {regions}, {' + '.join(sources)}, {mode}"
-                yield Job(what, config, partial(_measure, config, search, options), PAPER)
+                yield Job(what, config, partial(measure, config, search, options), PAPER)
 
 
-def _measure(config: dict[str, Any], search: Any, options: Options) -> Measured:
+def measure(config: dict[str, Any], search: Any, options: Options) -> Measured:
+    """Run a search on the sources' decisions and ask every model about the files.
+
+    Args:
+        config: Names ``regions``, ``sources``, ``mode``, ``subset`` and ``seed``.
+        search: Its :class:`SearchSettings`.
+        options: Of the benchmark.
+    """
     from scotoma.run.settings import AnonymizeSettings
 
     regions = config["regions"]
     if regions == "faces":
         coco, having = find_faces(options)
-        regions, pictures = str(coco), pick(having, config["subset"], seed=options.seed)
+        regions, pool = str(coco), having
     else:
-        pictures = pick(validation(), config["subset"], seed=options.seed)
+        pool = validation()
+    pictures = pick(untouched(pool), config["subset"], seed=options.seed)
     exemplars = _public(pictures, options) if "exemplars" in config["mode"] else None
     settings = AnonymizeSettings(
         regions=regions, search=search, exemplars=exemplars, seed=config["seed"]
@@ -180,7 +198,8 @@ def _render(rows: Sequence[Row]) -> str:
         "whose decision the fill alone changes on that model. Models in *italics* took part in the "
         "search, so theirs is fit, not transfer. Exemplars: for each picture, of the class that "
         "the sources name, from "
-        "pictures that are not among those anonymized (about 800; many classes have none). Paper "
+        "pictures that are not among those anonymized (about 800; many classes have none). The "
+        "pictures are ones that no trial of settings looked at. Paper "
         f"({PAPER['source']}): "
         + ", ".join(f"{m} {100 * share:.1f} %" for m, share in PAPER_AGREEMENT.items())
         + ".",

@@ -23,7 +23,7 @@ from scotoma.models.spec import load_classifier
 from scotoma.protections.anonymize.objectives import Scores
 from scotoma.protections.anonymize.scheduler import Request, run_together
 from scotoma.protections.anonymize.search import Search
-from scotoma.protections.anonymize.settings import SearchSettings
+from scotoma.protections.anonymize.settings import SearchSettings, Transfer
 from scotoma.protections.anonymize.subject import Outcome
 
 Pixels = NDArray[np.uint8]
@@ -95,6 +95,31 @@ def test_decisions_come_back_inside_the_region_alone(models: list[Classifier]) -
         assert (outcome.steps > 0) == flipped
         searched += flipped
     assert searched >= 5
+
+
+def test_a_narrow_lead_is_widened_only_where_unseen_models_shall_agree(
+    models: list[Classifier],
+) -> None:
+    subjects = [make_subject(seed) for seed in range(300, 330)]
+    transfer = SearchSettings(transfer=Transfer(steps=4, margin=3.0), views=())
+    plain = search_all(Search(models[:1]), subjects)
+    wide = search_all(Search(models[:1], transfer), subjects)
+    narrow = 0
+    for before, after in zip(plain, wide, strict=True):
+        if before.status != "kept-naive":
+            continue
+        top = before.naive[0].topk(2).values
+        if top[0] - top[1] >= 3:
+            assert after.status == "kept-naive"
+            assert after.steps == 0
+        else:
+            narrow += 1
+            assert after.steps >= 4
+            assert after.pixels is not None
+            label = decide(models[0], before.subject.original)
+            assert decide(models[0], after.pixels) == label
+            assert after.status in ("ok", "kept-naive")
+    assert narrow >= 2
 
 
 def test_no_steps_only_judge(models: list[Classifier]) -> None:

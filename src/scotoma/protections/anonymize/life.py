@@ -3,7 +3,7 @@
 ::
 
     original, naive fill ── look ──> decisions to keep
-           │ naive keeps them: done
+           │ naive keeps them (with a lead, where unseen models are to agree): done
            v
     [an exemplar of the decided class is put into the region]     (only with exemplars)
            v
@@ -144,11 +144,11 @@ class PictureSearch:
         outcome.after, outcome.pixels = outcome.naive, subject.start
         searched = outcome.before[: len(self.models)]
         goals = [self.settings.keep.goals(logits[None])[0] for logits in searched]
-        outcome.status = "kept-naive"
-        if all(slack > 0 for slack in self._slacks(outcome.naive, goals)):
-            return
-        outcome.status = "not-kept"
-        if self.settings.max_steps == 0:
+        slack = min(self._slacks(outcome.naive, goals))
+        outcome.status = "kept-naive" if slack > 0 else "not-kept"
+        # Where the models searched for keep a decision narrowly, others have lost it.
+        enough = self.settings.aim if self.settings.transfer else 0.0
+        if (slack > 0 and slack >= enough) or self.settings.max_steps == 0:
             return
         start, stride = subject.start, 1.0
         if self.exemplars is not None:
