@@ -1,0 +1,1 @@
+"""Encrypt: pictures that only the right model can read."""
