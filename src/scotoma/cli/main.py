@@ -13,7 +13,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from scotoma import __version__
-from scotoma.cli import anonymize, demo, detect, listing, train
+from scotoma.cli import (
+    adapt,
+    anonymize,
+    classify,
+    decrypt,
+    demo,
+    detect,
+    encrypt,
+    keygen,
+    listing,
+    train,
+)
 from scotoma.core.errors import ScotomaError
 
 __all__ = ["app", "main"]
@@ -28,6 +39,11 @@ app = typer.Typer(
 app.command("demo", help=demo.HELP)(demo.command)
 app.command("anonymize", help=anonymize.HELP)(anonymize.command)
 app.command("detect", help=detect.HELP)(detect.command)
+app.command("keygen", help=keygen.HELP)(keygen.command)
+app.command("encrypt", help=encrypt.HELP)(encrypt.command)
+app.command("decrypt", help=decrypt.HELP)(decrypt.command)
+app.command("adapt", help=adapt.HELP)(adapt.command)
+app.command("classify", help=classify.HELP)(classify.command)
 app.command("list", help=listing.HELP)(listing.command)
 app.add_typer(train.app, name="train")
 
