@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,12 @@ class Found:
     crowded: bool = False
 
 
-def find_pictures(inputs: Sequence[Path], *, exclude: Path | None = None) -> Iterator[Found]:
+def find_pictures(
+    inputs: Sequence[Path],
+    *,
+    exclude: Path | None = None,
+    suffixes: Collection[str] = PICTURE_SUFFIXES,
+) -> Iterator[Found]:
     """Find files in the order of ``inputs``, and sorted by name within each folder.
 
     A folder is walked as the result is consumed, one listing in memory at a time.
@@ -42,6 +47,7 @@ def find_pictures(inputs: Sequence[Path], *, exclude: Path | None = None) -> Ite
     Args:
         inputs: Files and folders.
         exclude: The output folder, which may lie within an input.
+        suffixes: What counts in a folder, in lower case with its dot.
 
     Returns:
         An iterator over the inputs found.
@@ -59,7 +65,7 @@ def find_pictures(inputs: Sequence[Path], *, exclude: Path | None = None) -> Ite
                 f"expected an output folder beside the input, got {exclude} as both; "
                 "choose another output folder"
             )
-    return _walk_all(named, exclude)
+    return _walk_all(named, exclude, suffixes)
 
 
 def output_path(found: Found, out: Path, suffix: str) -> Path:
@@ -82,7 +88,9 @@ def output_path(found: Found, out: Path, suffix: str) -> Path:
     return out / relative.with_name(name)
 
 
-def _walk_all(named: list[Path], exclude: Path | None) -> Iterator[Found]:
+def _walk_all(
+    named: list[Path], exclude: Path | None, suffixes: Collection[str]
+) -> Iterator[Found]:
     folders = {path for path in named if path.is_dir()}
     files = [path for path in named if path not in folders]
     crowded = {
@@ -91,7 +99,7 @@ def _walk_all(named: list[Path], exclude: Path | None) -> Iterator[Found]:
         for name in _crowded([path.name for path in files if path.parent == parent])
     }
     base = _common_folder([*folders, *(path.parent for path in files)])
-    walk = _Walk(base, set(named), [_real(folder) for folder in sorted(folders)], exclude)
+    walk = _Walk(base, set(named), [_real(folder) for folder in sorted(folders)], exclude, suffixes)
     for path in named:
         if path in folders:
             yield from walk.folder(path)
@@ -107,18 +115,19 @@ class _Walk:
     named: set[Path]
     trees: list[Path]
     exclude: Path | None
+    suffixes: Collection[str]
 
     def folder(self, folder: Path) -> Iterator[Found]:
         if self.exclude is not None and _real(folder) == _real(self.exclude):
             return
         try:
-            names, subfolders = _list(folder)
+            names, subfolders = _list(folder, self.suffixes)
         except OSError:
             # Reading it as a picture fails with the reason, and that becomes its record.
             yield Found(folder, folder.relative_to(self.base))
             return
         # A folder called a.png is in the way of an output a.png; a folder called a is not.
-        crowded = _crowded(name for name in names if _has_picture_suffix(name))
+        crowded = _crowded(name for name in names if _has_suffix(name, self.suffixes))
         for name in names:
             path = folder / name
             if path in self.named:
@@ -137,8 +146,8 @@ class _Walk:
         return True
 
 
-def _list(folder: Path) -> tuple[list[str], set[str]]:
-    """Return the names of subfolders and pictures, sorted, and which of them are subfolders."""
+def _list(folder: Path, suffixes: Collection[str]) -> tuple[list[str], set[str]]:
+    """Return the sorted names of subfolders and files that count, and which are subfolders."""
     names, subfolders = [], set()
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -146,7 +155,7 @@ def _list(folder: Path) -> tuple[list[str], set[str]]:
                 continue
             if _is_folder(entry):
                 subfolders.add(entry.name)
-            elif not _has_picture_suffix(entry.name):
+            elif not _has_suffix(entry.name, suffixes):
                 continue
             names.append(entry.name)
     return sorted(names), subfolders
@@ -159,8 +168,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _has_picture_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+def _has_suffix(name: str, suffixes: Collection[str]) -> bool:
+    return os.path.splitext(name)[1].lower() in suffixes
 
 
 def _crowded(names: Iterable[str]) -> set[str]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol, TypeVar
 
 from scotoma.core.errors import FileError
 from scotoma.run.entry import STATUSES, Answer, Decision, Entry
@@ -25,6 +26,7 @@ __all__ = [
     "Decision",
     "Entry",
     "LatestEntries",
+    "Line",
     "Manifest",
     "ModelSummary",
     "Summary",
@@ -36,6 +38,40 @@ __all__ = [
 ]
 
 _TAIL = 1 << 16  # bytes looked at in one go when searching the last line's end backwards
+
+
+class Line(Protocol):
+    """What every kind of run says of an input, whatever more it says; see :class:`Entry`."""
+
+    @property
+    def input(self) -> str:
+        """The input, as the run names it."""
+
+    @property
+    def output(self) -> str | None:
+        """Its output, relative to the output folder; None where none was written."""
+
+    @property
+    def status(self) -> str:
+        """What became of it; ``failed`` is always tried again."""
+
+    @property
+    def sha256_in(self) -> str | None:
+        """Hash of the input's bytes; None where it could not be read."""
+
+    @property
+    def sha256_out(self) -> str | None:
+        """Hash of the output's bytes."""
+
+    @property
+    def settings(self) -> str:
+        """Fingerprint of the settings that made it."""
+
+    def to_json(self) -> str:
+        """Return one line of ASCII JSON, without the line's end."""
+
+
+L = TypeVar("L", bound=Line)
 
 
 class Manifest:
@@ -76,7 +112,7 @@ class Manifest:
             _sync_folder(path.parent)
         return cls(path, descriptor)
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Line) -> None:
         """Write ``entry`` as one whole line that is on the disk when this returns.
 
         Raises:
@@ -127,7 +163,7 @@ class Manifest:
         self.close()
 
 
-class LatestEntries(Mapping[str, Entry]):
+class LatestEntries(Mapping[str, L]):
     """The last entry of each input, read from the file when it is asked for.
 
     Only each input's name and place in the file are held, so that a manifest of
@@ -136,24 +172,26 @@ class LatestEntries(Mapping[str, Entry]):
 
     Args:
         path: The manifest; a file that does not exist holds no entries.
+        read: Makes an entry of a line; raises :class:`FileError` where it is none.
 
     Raises:
         FileError: A whole line is not an entry.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read: Callable[[str], L]) -> None:
         self.path = path
+        self._read = read
         self._offsets: dict[str, int] = {}
         for offset, line in _whole_lines(path):
-            name = Entry.from_json(line).input
+            name = read(line).input
             self._offsets.pop(name, None)  # enter it anew, so that iteration reads the file forward
             self._offsets[name] = offset
 
-    def __getitem__(self, name: str) -> Entry:
+    def __getitem__(self, name: str) -> L:
         offset = self._offsets[name]
         with self.path.open("rb") as file:
             file.seek(offset)
-            return Entry.from_json(file.readline().decode("ascii", "replace"))
+            return self._read(file.readline().decode("ascii", "replace"))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._offsets)
@@ -162,7 +200,7 @@ class LatestEntries(Mapping[str, Entry]):
         return len(self._offsets)
 
 
-def latest(path: Path) -> LatestEntries:
+def latest(path: Path) -> LatestEntries[Entry]:
     """Return the last entry per input, as a mapping from input name to entry.
 
     Args:
@@ -174,10 +212,10 @@ def latest(path: Path) -> LatestEntries:
     Raises:
         FileError: A whole line is not an entry.
     """
-    return LatestEntries(path)
+    return LatestEntries(path, Entry.from_json)
 
 
-def proves_done(entry: Entry, input_path: Path, out_dir: Path, settings: str) -> bool:
+def proves_done(entry: Line, input_path: Path, out_dir: Path, settings: str) -> bool:
     """Return whether ``entry`` proves that nothing is left to do for ``input_path``.
 
     It does if the same settings made it, the input's bytes are the same, and

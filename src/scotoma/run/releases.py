@@ -6,15 +6,17 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from scotoma.core.errors import FileError, UnsafePathError
 from scotoma.images.walk import Found, output_path
 from scotoma.images.write import check_output_path, write_atomically
-from scotoma.run.entry import Entry
-from scotoma.run.manifest import sha256_of
+from scotoma.run.manifest import Line, sha256_of
 from scotoma.run.subject import name_of
 
 __all__ = ["Releases"]
+
+L = TypeVar("L", bound=Line)
 
 
 class Releases:
@@ -25,7 +27,7 @@ class Releases:
         earlier: What its manifest holds; files that it does not speak of are not replaced.
     """
 
-    def __init__(self, out: Path, earlier: Mapping[str, Entry]) -> None:
+    def __init__(self, out: Path, earlier: Mapping[str, Line]) -> None:
         self._out = out
         self._earlier = earlier
         self._owners = {
@@ -60,7 +62,7 @@ class Releases:
             )
         return name
 
-    def write(self, data: bytes, entry: Entry, record: Callable[[Entry], None]) -> None:
+    def write(self, data: bytes, entry: L, record: Callable[[L], None]) -> None:
         """Write a picture and its line in the manifest, or neither.
 
         The line comes first, while the picture still has its hidden name: a run killed in
@@ -102,7 +104,7 @@ class Releases:
         if entry and entry.output != unless:
             self._remove(entry)
 
-    def _remove(self, entry: Entry) -> None:
+    def _remove(self, entry: Line) -> None:
         """Remove an entry's output, unless someone changed it and so made it theirs."""
         if entry.output is None:
             return
