@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scotoma.core.errors import SettingsError
+from scotoma.models.blueprint import Blueprint
 from scotoma.models.classifier import Classifier
 from scotoma.models.config import class_names
 from scotoma.models.preprocessing import Preprocessing
+from scotoma.models.release_form import ReleaseForm
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,6 +32,8 @@ def assemble(
     *,
     differentiable: bool,
     device: str,
+    blueprint: Blueprint | None = None,
+    reads: ReleaseForm | None = None,
 ) -> Classifier:
     """Return the classifier, once it has answered one grey picture as a classifier should.
 
@@ -40,6 +45,8 @@ def assemble(
         config: May hold class names, see :func:`scotoma.models.config.class_names`.
         differentiable: Whether gradients flow through.
         device: Where the network lies.
+        blueprint: How to build the network anew, where that is known.
+        reads: Which releases it reads instead of pictures.
 
     Raises:
         ModelError: The answer is not ``(1, K)`` finite numbers, or ``K`` is not the number of
@@ -47,10 +54,11 @@ def assemble(
     """
     import torch
 
-    unnamed = Classifier(spec, name, network, preprocessing, None, differentiable, device)
-    logits = unnamed.logits(torch.zeros(1, *preprocessing.input_size))
-    classes = class_names(config, logits.shape[1])
-    return Classifier(spec, name, network, preprocessing, classes, differentiable, device)
+    unnamed = Classifier(
+        spec, name, network, preprocessing, None, differentiable, device, reads, blueprint
+    )
+    logits = unnamed.logits(torch.zeros(1, *unnamed.input_shape))
+    return replace(unnamed, classes=class_names(config, logits.shape[1]))
 
 
 def freeze(network: nn.Module, device: str) -> nn.Module:

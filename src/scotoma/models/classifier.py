@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scotoma.core.errors import ImageError, ModelError
+from scotoma.core.errors import ImageError, ModelError, ReleaseError
 from scotoma.models.preprocessing import Preprocessing
+from scotoma.models.release_form import ReleaseForm, check_preprocessing
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
+
+    from scotoma.core.protocols import Release
+    from scotoma.models.blueprint import Blueprint
 
 __all__ = ["Classifier"]
 
@@ -29,6 +33,8 @@ class Classifier:
         classes: Name of each logit, where known.
         differentiable: Whether gradients flow from the logits to the inputs.
         device: Where the network lies.
+        reads: Which releases the network reads instead of pictures; None for an ordinary one.
+        blueprint: How to build the network anew, where that is known.
 
     Example::
 
@@ -44,21 +50,54 @@ class Classifier:
     classes: tuple[str, ...] | None
     differentiable: bool
     device: str = "cpu"
+    reads: ReleaseForm | None = None
+    blueprint: Blueprint | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)`` that the network takes: a picture's, or a release's."""
+        return self.reads.shape if self.reads else self.preprocessing.input_size
 
     def read(self, picture: Image.Image) -> Tensor:
         """Return the picture as the network reads it: ``(3, H, W)`` float32, normalized.
 
         Grayscale, palette and other modes become RGB first, transparency is dropped.
+
+        Raises:
+            ModelError: The network reads releases, and would make nonsense of a picture.
         """
+        if self.reads is not None:
+            raise ModelError(
+                f"expected a release of {self.reads} for {self.name}, got a picture; "
+                "encrypt it first, or name the model that was adapted"
+            )
         if picture.mode != "RGB":
             picture = picture.convert("RGB")
         return self.preprocessing.transform(picture)
+
+    def open_release(self, release: Release) -> Tensor:
+        """Return a release as the network reads it: ``(B, C, H, W)`` float32.
+
+        Args:
+            release: Made for this model: same scheme, key, dataset, settings, size and
+                preprocessing. A key-less scheme's may also be read by a network that names
+                the scheme in an attribute ``reads``.
+
+        Raises:
+            ReleaseError: It was made for another model.
+        """
+        if self.reads is not None:
+            self.reads.check(release, self.name)
+        else:
+            self._check_keyless(release)
+        check_preprocessing(self.preprocessing, release, self.name)
+        return release.data.float()
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the ``(B, K)`` float32 logits of a batch, on the CPU; no gradients are kept.
 
         Args:
-            inputs: ``(B, 3, H, W)`` float32, normalized, of the size that the network reads.
+            inputs: ``(B, 3, H, W)`` float32, normalized, of the size that the network takes.
 
         Raises:
             ImageError: Inputs of another shape or type.
@@ -66,8 +105,8 @@ class Classifier:
         """
         import torch
 
-        expected = self.preprocessing.input_size
-        if inputs.ndim != 4 or len(inputs) == 0 or tuple(inputs.shape[1:]) != expected:
+        expected = self.input_shape
+        if inputs.ndim != 4 or len(inputs) == 0 or not self._takes(tuple(inputs.shape[1:])):
             raise ImageError(
                 f"expected inputs (B, {', '.join(map(str, expected))}) for {self.name}, "
                 f"got {tuple(inputs.shape)}"
@@ -84,6 +123,28 @@ class Classifier:
         if self.classes is not None and 0 <= label < len(self.classes):
             return self.classes[label]
         return str(label)
+
+    def _check_keyless(self, release: Release) -> None:
+        """Raise unless the network itself names the release's scheme and patches."""
+        form = ReleaseForm.of(release)
+        if form.scheme not in getattr(self.network, "reads", ()):
+            raise ReleaseError(
+                f"expected a model that reads releases of {form}, got {self.name}, which reads "
+                "none; adapt it first: scotoma adapt"
+            )
+        sides = getattr(getattr(self.network, "patch_embed", None), "patch_size", None)
+        block = form.settings.get("block")
+        if sides is not None and tuple(sides) != (block, block):
+            raise ReleaseError(
+                f"expected patches of {sides[0]}×{sides[1]} pixels for {self.name}, got a release "
+                f"of {block}×{block}; encrypt with --block {sides[0]}"
+            )
+
+    def _takes(self, shape: tuple[int, ...]) -> bool:
+        if shape == self.input_shape:
+            return True
+        # Networks that read mixed releases take pictures too, of twice the sides; they check.
+        return self.reads is None and "mix" in getattr(self.network, "reads", ())
 
     def _checked(self, logits: object, count: int) -> Tensor:
         import torch

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from scotoma.core.errors import ModelError, SettingsError, UnknownNameError
-from scotoma.models import saved
+from scotoma.models import adapted, saved
 from scotoma.models.assembly import assemble, file_label, freeze, nearest, split_file
+from scotoma.models.blueprint import Blueprint
 from scotoma.models.classifier import Classifier
 from scotoma.models.config import find_config, read_config
 from scotoma.models.preprocessing import Preprocessing
@@ -39,17 +40,20 @@ def load_embedded(spec: str, target: str, device: str) -> Classifier:
 
 
 def load_saved(spec: str, target: str, device: str) -> Classifier:
-    """Return a model that ``scotoma train`` wrote.
+    """Return a model that ``scotoma train`` or ``scotoma adapt`` wrote.
 
     Raises:
         ModelError: The file is missing, damaged, or not one of ours.
     """
     path = Path(target).expanduser()
+    if adapted.is_adapted(path):
+        return adapted.load_adapted(spec, path, device)
     return _classifier(spec, file_label(path), path, device)
 
 
 def _classifier(spec: str, name: str, path: Path, device: str) -> Classifier:
     network, model = saved.load(path)
+    blueprint = Blueprint("scotoma", model.architecture, model.arguments)
     return assemble(
         spec,
         name,
@@ -58,6 +62,7 @@ def _classifier(spec: str, name: str, path: Path, device: str) -> Classifier:
         {"classes": model.classes},
         differentiable=True,
         device=device,
+        blueprint=blueprint,
     )
 
 
@@ -99,6 +104,7 @@ def load_torchvision(spec: str, target: str, device: str) -> Classifier:
         config,
         differentiable=True,
         device=device,
+        blueprint=Blueprint("torchvision", name, {"num_classes": count, **quick}),
     )
 
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scotoma.core.errors import ModelError, UnknownNameError
+from scotoma.core.errors import FileError, ModelError, UnknownNameError
 from scotoma.models.preprocessing import Preprocessing
 from scotoma.models.weights import fit_weights, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["SavedModel", "build", "load", "save"]
+__all__ = ["SavedModel", "build", "load", "read_header", "save", "write_weights"]
 
 FORMAT = 1
 
@@ -76,8 +76,6 @@ def build(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 def save(path: Path, weights: Mapping[str, Tensor], model: SavedModel) -> None:
     """Write weights and description to ``path`` in one step (a temporary name, then a rename)."""
-    from safetensors.torch import save_file
-
     header = {
         "format": FORMAT,
         "architecture": model.architecture,
@@ -85,13 +83,45 @@ def save(path: Path, weights: Mapping[str, Tensor], model: SavedModel) -> None:
         "preprocessing": model.preprocessing.to_config(),
         "classes": list(model.classes),
     }
+    write_weights(path, weights, header)
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and one JSON object to a model file, in one step.
+
+    Args:
+        path: The file, ending in ``.safetensors``.
+        weights: By name; tensors that share memory are written as often as they are named.
+        header: Plain data.
+
+    Raises:
+        FileError: It cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     part = path.with_name(path.name + ".part")
-    save_file(
-        {name: value.contiguous() for name, value in weights.items()},
-        part,
-        metadata={"scotoma": json.dumps(header, sort_keys=True)},
-    )
-    part.replace(path)
+    try:
+        save_file(_apart(weights), part, metadata={"scotoma": json.dumps(header, sort_keys=True)})
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise FileError(
+            f"expected to write {path}, got: {error}; check its folder, permissions and free space"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous tensors of which no two share memory, as the format wants them."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in weights.items():
+        tensor = value.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found
 
 
 def load(path: Path) -> tuple[nn.Module, SavedModel]:
@@ -100,7 +130,7 @@ def load(path: Path) -> tuple[nn.Module, SavedModel]:
     Raises:
         ModelError: The file is missing, damaged, or not one of ours.
     """
-    model = _read_header(path, _read_metadata(path))
+    model = _describe(path, read_header(path))
     network = build(model.architecture, model.arguments)
     fit_weights(network, read_weights(path), path, model.architecture)
     return network.eval().requires_grad_(False), model
@@ -119,7 +149,13 @@ def _read_metadata(path: Path) -> Mapping[str, str]:
         ) from error
 
 
-def _read_header(path: Path, metadata: Mapping[str, str]) -> SavedModel:
+def read_header(path: Path) -> Mapping[str, Any]:
+    """Return the JSON object that describes a model file of ours.
+
+    Raises:
+        ModelError: The file is missing, damaged, or not one of ours.
+    """
+    metadata = _read_metadata(path)
     if "scotoma" not in metadata:
         raise ModelError(
             f"{path} was not written by scotoma (its header has no 'scotoma' entry); for plain "
@@ -127,6 +163,15 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> SavedModel:
         )
     try:
         header = json.loads(metadata["scotoma"])
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"the header of {path} is damaged: {error!r}") from error
+    if not isinstance(header, dict) or "format" not in header:
+        raise ModelError(f"the header of {path} is damaged: it says no format")
+    return header
+
+
+def _describe(path: Path, header: Mapping[str, Any]) -> SavedModel:
+    try:
         if header["format"] != FORMAT:
             raise ModelError(
                 f"expected model format {FORMAT} in {path}, got {header['format']}; update scotoma"

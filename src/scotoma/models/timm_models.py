@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scotoma.core.errors import ModelError, SettingsError, UnknownNameError
 from scotoma.models.assembly import assemble, file_label, freeze, nearest, split_file
+from scotoma.models.blueprint import Blueprint
 from scotoma.models.classifier import Classifier
 from scotoma.models.config import find_config, read_config
 from scotoma.models.preprocessing import Preprocessing
@@ -61,7 +62,8 @@ def load_hub(spec: str, target: str, device: str) -> Classifier:
         ),
         pretrained=True,
     )
-    return _classifier(spec, target.partition("/")[2].partition("@")[0], network, device)
+    name = target.partition("/")[2].partition("@")[0]
+    return _classifier(spec, name, network, device, _hub_arguments(target))
 
 
 def _load_pretrained(spec: str, name: str, device: str) -> Classifier:
@@ -77,7 +79,7 @@ def _load_pretrained(spec: str, name: str, device: str) -> Classifier:
         advice=f"where there is no network, fetch its weights elsewhere and write timm:{name}@FILE",
         pretrained=True,
     )
-    return _classifier(spec, name, network, device)
+    return _classifier(spec, name, network, device, {})
 
 
 def _load_folder(spec: str, folder: Path, device: str) -> Classifier:
@@ -87,7 +89,8 @@ def _load_folder(spec: str, folder: Path, device: str) -> Classifier:
             f"expected a timm folder with config.json and model.safetensors at {folder}, "
             f"found {'no config.json in it' if folder.is_dir() else 'no such folder'}"
         )
-    architecture = _architecture(config_path, read_config(config_path))
+    config = read_config(config_path)
+    architecture = _architecture(config_path, config)
     path = _weight_file(folder)
     network = _create(
         spec,
@@ -96,7 +99,8 @@ def _load_folder(spec: str, folder: Path, device: str) -> Classifier:
         pretrained=False,
     )
     _fit(network, read_weights(path), path, architecture)
-    return _classifier(spec, folder.resolve().name, network, device)
+    arguments = config.get("model_args") or {}
+    return _classifier(spec, folder.resolve().name, network, device, arguments)
 
 
 def _load_file(spec: str, name: str, path: Path, device: str) -> Classifier:
@@ -125,10 +129,13 @@ def _load_file(spec: str, name: str, path: Path, device: str) -> Classifier:
     )
     _fit(network, weights, path, name)
     label = file_label(path)
-    return _classifier(spec, name if label == name else f"{name}@{label}", network, device)
+    name = name if label == name else f"{name}@{label}"
+    return _classifier(spec, name, network, device, arguments)
 
 
-def _classifier(spec: str, name: str, network: Any, device: str) -> Classifier:
+def _classifier(
+    spec: str, name: str, network: Any, device: str, arguments: Mapping[str, Any]
+) -> Classifier:
     if getattr(network, "num_classes", 1) == 0:
         raise ModelError(
             f"expected a classifier, but {name} only makes features (it has no classes); "
@@ -142,7 +149,16 @@ def _classifier(spec: str, name: str, network: Any, device: str) -> Classifier:
         network.pretrained_cfg,
         differentiable=True,
         device=device,
+        blueprint=Blueprint.of_timm(network, arguments),
     )
+
+
+def _hub_arguments(target: str) -> Mapping[str, Any]:
+    """What a repository's configuration gives timm besides weights; read once already, and kept."""
+    from timm.models import load_model_config_from_hf
+
+    _, _, arguments = load_model_config_from_hf(target)
+    return arguments or {}
 
 
 def _create(spec: str, name: str, *, advice: str, **arguments: Any) -> nn.Module:
