@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ from scotoma.models.assembly import assemble, file_label
 from scotoma.models.batching import in_batches
 from scotoma.models.classifier import Classifier
 from scotoma.models.config import require_config
+from scotoma.models.onnx_export import PROPERTY
 from scotoma.models.preprocessing import Preprocessing
+from scotoma.models.release_form import ReleaseForm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +61,15 @@ class OnnxNetwork:
         """
         return in_batches(self._run, images, self.batch_size)
 
+    def described(self) -> dict[str, Any] | None:
+        """Return the JSON object in the file's own metadata, or None where there is none."""
+        text = self._session.get_modelmeta().custom_metadata_map.get(PROPERTY)
+        try:
+            found = json.loads(text) if text else None
+        except ValueError as error:
+            raise ModelError(f"the metadata of {self.path} are damaged: {error}") from error
+        return found if isinstance(found, dict) else None
+
     def _run(self, images: Tensor) -> Tensor:
         import torch
 
@@ -73,19 +85,26 @@ class OnnxNetwork:
 
 
 def load_onnx(spec: str, target: str, device: str) -> Classifier:
-    """Return an ONNX model as a black box, with preprocessing from the JSON beside it."""
+    """Return an ONNX model as a black box.
+
+    Preprocessing comes from what ``scotoma adapt`` wrote into it, else from the JSON beside it.
+    """
     path = Path(target).expanduser()
     if not path.is_file():
         raise ModelError(f"expected an ONNX model at {path}, found no such file")
-    config = require_config(path)
+    network = OnnxNetwork(path)
+    # What the file says of itself goes before a config.json that happens to lie beside it.
+    config = network.described() or require_config(path)
+    reads = config.get("reads")
     return assemble(
         spec,
         file_label(path),
-        OnnxNetwork(path),
+        network,
         Preprocessing.from_config(config),
         config,
         differentiable=False,
         device=device,
+        reads=None if reads is None else ReleaseForm.from_config(reads),
     )
 
 
