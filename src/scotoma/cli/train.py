@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scotoma.cli.console import given, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from scotoma.train import loop
 
 __all__ = ["app"]
 
@@ -43,23 +47,17 @@ def classifier(
     """Train, report, write."""
     from dataclasses import asdict, replace
 
-    from scotoma.core.errors import FileError
     from scotoma.train.classifier import Epoch, Recipe, train
     from scotoma.train.data import load_class_folders
 
     recipe = replace(
         Recipe(seed=seed), **given(epochs=epochs, batch_size=batch_size, dim=dim, depth=depth)
     )
-    if not out.parent.is_dir():
-        raise FileError(f"expected an existing folder to write {out.name} to, got {out.parent}")
+    _check_folder(out)
     with progress_bar("reading") as bar:
         pictures = load_class_folders(data, recipe.preprocessing, on_progress=bar.update)
         known = load_class_folders(test, recipe.preprocessing) if test else None
-        if known is not None and known.classes != pictures.classes:
-            raise FileError(
-                f"expected the same classes in {test} as in {data}, got {known.classes} and "
-                f"{pictures.classes}"
-            )
+        _check_classes(pictures.classes, known.classes if known else pictures.classes)
 
     def show(epoch: Epoch) -> None:
         if not json:
@@ -80,3 +78,99 @@ def classifier(
         print_json({"recipe": asdict(recipe), "history": [asdict(e) for e in history]})
     else:
         typer.echo(f"written to {out}")
+
+
+PEVIT_HELP = """Train a vision transformer that reads shuffled or mixed pictures without a key.
+
+A run that is stopped goes on from FILE.checkpoint when started again.
+
+Example: scotoma train pevit cifar10/train.zip --test cifar10/test.zip --recipe cifar10
+-o model.safetensors
+"""
+
+
+@app.command("pevit", help=PEVIT_HELP)
+def pevit(
+    data: Annotated[Path, typer.Argument(help="Folder or .zip laid out as CLASS/NAME.jpg.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model file (.safetensors) to write.")],
+    recipe: Annotated[
+        str,
+        typer.Option(help="cifar10, imagenet-small, imagenet-base, or a .toml file of your own."),
+    ],
+    test: Annotated[
+        Path | None, typer.Option(help="Pictures whose accuracy is reported, laid out alike.")
+    ] = None,
+    release: Annotated[
+        str | None, typer.Option(help="What it will read: shuffle, mix, or plain.")
+    ] = None,
+    reference: Annotated[
+        bool | None,
+        typer.Option(help="Encode patches relative to a learned reference.", show_default=False),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A timm ViT's or DeiT's weights to start from.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the pictures.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures per step, in all.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all randomness.")] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Processes, one GPU each.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines that run this command.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that read pictures, a device.")] = 4,
+    json: Annotated[bool, typer.Option("--json", help="Print the history as JSON.")] = False,
+) -> None:
+    """Train, report, write."""
+    from dataclasses import asdict
+
+    from scotoma.train.hardware import Hardware
+    from scotoma.train.pevit import Recipe, open_source, train
+    from scotoma.train.recipe_files import load_recipe
+
+    changes = given(
+        release=release, reference=reference, epochs=epochs, batch_size=batch_size, seed=seed
+    )
+    chosen = load_recipe(Recipe, "pevit", recipe, **changes)
+    _check_folder(out)
+    with progress_bar("reading") as bar:
+        pictures = open_source(data, chosen, workers=workers, on_progress=bar.update)
+        known = open_source(test, chosen, workers=workers) if test else None
+        _check_classes(pictures.classes, known.classes if known else pictures.classes)
+    with progress_bar("training", unit="steps") as bar:
+        history = train(
+            pictures,
+            out,
+            chosen,
+            test=known,
+            weights=weights,
+            checkpoint=out.with_name(out.name + ".checkpoint"),
+            hardware=Hardware(accelerator, devices, nodes, workers),
+            on_step=bar.update,
+            on_epoch=None if json else _shower(chosen.epochs, "accuracy"),
+        )
+    if json:
+        print_json({"recipe": asdict(chosen), "history": [asdict(e) for e in history]})
+    else:
+        typer.echo(f"written to {out}")
+
+
+def _check_folder(out: Path) -> None:
+    from scotoma.core.errors import FileError
+
+    if not out.parent.is_dir():
+        raise FileError(f"expected an existing folder to write {out.name} to, got {out.parent}")
+
+
+def _check_classes(expected: tuple[str, ...], got: tuple[str, ...]) -> None:
+    from scotoma.core.errors import FileError
+
+    if got != expected:
+        raise FileError(f"expected the training classes {expected} in the test pictures, got {got}")
+
+
+def _shower(epochs: int, name: str) -> Callable[[loop.Epoch], None]:
+    def show(epoch: loop.Epoch) -> None:
+        score = "" if epoch.score is None else f", {name} {epoch.score:.4f}"
+        line = f"epoch {epoch.number}/{epochs}: loss {epoch.loss:.4f}{score}, {epoch.seconds:.0f} s"
+        typer.echo(line)
+
+    return show

@@ -93,7 +93,7 @@ class MixedPatchEmbed(PatchEmbed):
         self.out = nn.Conv2d(embed_dim, embed_dim, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return ``(B, N, D)`` tokens of ``(B, 3, H, W)`` pictures or ``(B, 3, H/2, W/2)`` releases.
+        """Return ``(B, N, D)`` tokens of pictures, or of releases of half their sides.
 
         Raises:
             ImageError: Neither of the two sizes.

@@ -21,8 +21,9 @@ from torch import Generator, Tensor, nn
 from scotoma.core.errors import SettingsError
 from scotoma.models import saved
 from scotoma.models.preprocessing import Preprocessing
+from scotoma.train import checkpoints
 from scotoma.train.augment import augment
-from scotoma.train.data import LabelledPictures
+from scotoma.train.data import LabelledPictures, normalize
 
 __all__ = ["Epoch", "Recipe", "accuracy", "train"]
 
@@ -163,7 +164,7 @@ def accuracy(network: nn.Module, pictures: LabelledPictures, preprocessing: Prep
             torch.split(pictures.images, 250), torch.split(pictures.labels, 250), strict=True
         )
         for images, labels in batches:
-            logits = network(_normalized(images, preprocessing))
+            logits = network(normalize(images, preprocessing))
             right += int((logits.argmax(1) == labels).sum())
     network.train(was_training)
     return right / len(pictures.labels)
@@ -220,7 +221,7 @@ class _Run:
     def _step(self, images: Tensor, labels: Tensor) -> float:
         recipe = self.recipe
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
-            logits = self.network(_normalized(images, recipe.preprocessing))
+            logits = self.network(normalize(images, recipe.preprocessing))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -232,7 +233,7 @@ class _Run:
     def keep(self, path: Path, history: list[Epoch]) -> None:
         """Write the whole state, so that going on from it equals never having stopped."""
         state = {
-            "recipe": json.dumps(asdict(self.recipe), sort_keys=True),
+            "recipe": self._describe_recipe(),
             "pictures": self._describe_pictures(),
             "history": [asdict(epoch) for epoch in history],
             "network": self.network.state_dict(),
@@ -240,39 +241,20 @@ class _Run:
             "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
         }
-        part = path.with_name(path.name + ".part")
-        torch.save(state, part)
-        part.replace(path)
+        checkpoints.keep(path, state)
 
     def resume(self, path: Path) -> list[Epoch]:
-        try:
-            state = torch.load(path, weights_only=True)
-        except Exception as error:  # damaged files fail in many ways inside torch
-            raise SettingsError(
-                f"the checkpoint {path} is damaged ({type(error).__name__}); "
-                "delete it to start anew"
-            ) from error
-        if state["recipe"] != json.dumps(asdict(self.recipe), sort_keys=True):
-            raise SettingsError(
-                f"the checkpoint {path} belongs to another recipe; delete it or name another file"
-            )
-        if state.get("pictures", self._describe_pictures()) != self._describe_pictures():
-            raise SettingsError(
-                f"the checkpoint {path} belongs to other pictures ({state['pictures']}, now "
-                f"{self._describe_pictures()}); delete it or name another file"
-            )
+        state = checkpoints.read(
+            path, recipe=self._describe_recipe(), pictures=self._describe_pictures()
+        )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
         return [Epoch(**epoch) for epoch in state["history"]]
 
+    def _describe_recipe(self) -> str:
+        return json.dumps(asdict(self.recipe), sort_keys=True)
+
     def _describe_pictures(self) -> str:
         return f"{len(self.pictures.labels)} of {', '.join(self.pictures.classes)}"
-
-
-def _normalized(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    mean = torch.tensor(preprocessing.mean).view(3, 1, 1)
-    std = torch.tensor(preprocessing.std).view(3, 1, 1)
-    scaled = (images.float() / 255 - mean) / std
-    return scaled.contiguous(memory_format=torch.channels_last)

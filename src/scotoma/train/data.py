@@ -16,7 +16,7 @@ from torch import Tensor
 from scotoma.core.errors import FileError
 from scotoma.models.preprocessing import Preprocessing
 
-__all__ = ["LabelledPictures", "load_class_folders"]
+__all__ = ["LabelledPictures", "list_class_folders", "load_class_folders", "normalize"]
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -53,15 +53,10 @@ def load_class_folders(
         FileError: Nothing readable there, or fewer than two classes.
     """
     reader = _ZipReader(source) if source.suffix.lower() == ".zip" else _FolderReader(source)
-    if len(reader.entries) == 0:
-        raise FileError(f"expected pictures as CLASS/NAME.jpg in {source}, found none")
-    classes = tuple(sorted({name for name, _ in reader.entries}))
-    if len(classes) < 2:
-        raise FileError(f"expected at least two class folders in {source}, found {classes}")
-    index = {name: number for number, name in enumerate(classes)}
+    numbers, classes = _number_classes(reader.entries, source)
     _, height, width = preprocessing.input_size
     images = torch.empty(len(reader.entries), 3, height, width, dtype=torch.uint8)
-    labels = torch.tensor([index[name] for name, _ in reader.entries])
+    labels = torch.tensor(numbers)
     # The evaluation transform up to, but without, scaling and normalization.
     geometry = getattr(preprocessing.transform, "transforms", ())[:-2]
     for number, stream in enumerate(reader.streams()):
@@ -76,6 +71,38 @@ def load_class_folders(
         if on_progress and (number % 500 == 499 or number + 1 == len(images)):
             on_progress(number + 1, len(images))
     return LabelledPictures(images, labels, classes)
+
+
+def list_class_folders(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
+    """Return files, labels and class names of a folder laid out as ``CLASS/NAME.jpg``.
+
+    Raises:
+        FileError: No such folder, no pictures, or fewer than two classes.
+    """
+    entries = _FolderReader(root).entries
+    numbers, classes = _number_classes(entries, root)
+    return [Path(path) for _, path in entries], numbers, classes
+
+
+def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return ``(B, 3, H, W)`` uint8 pictures as the network reads them, channels last in memory."""
+    mean = torch.tensor(preprocessing.mean).view(3, 1, 1)
+    std = torch.tensor(preprocessing.std).view(3, 1, 1)
+    scaled = (images.float() / 255 - mean) / std
+    return scaled.contiguous(memory_format=torch.channels_last)
+
+
+def _number_classes(
+    entries: list[tuple[str, str]], source: Path
+) -> tuple[list[int], tuple[str, ...]]:
+    """Number each entry's class by the alphabet."""
+    if len(entries) == 0:
+        raise FileError(f"expected pictures as CLASS/NAME.jpg in {source}, found none")
+    classes = tuple(sorted({name for name, _ in entries}))
+    if len(classes) < 2:
+        raise FileError(f"expected at least two class folders in {source}, found {classes}")
+    index = {name: number for number, name in enumerate(classes)}
+    return [index[name] for name, _ in entries], classes
 
 
 class _FolderReader:
