@@ -25,32 +25,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.hooks import RemovableHandle
 
 from scotoma.core.errors import UnsupportedModelError
+from scotoma.models.provenance import MOVES, Provenance, storage_of
 
 __all__ = ["Reading", "watch_picture"]
 
 _ATEN = torch.ops.aten
-_MOVES = frozenset(
-    {
-        _ATEN.clone,
-        _ATEN._to_copy,
-        _ATEN.constant_pad_nd,
-        _ATEN.reflection_pad2d,
-        _ATEN.replication_pad2d,
-        _ATEN.cat,
-        _ATEN.stack,
-        _ATEN.flip,
-        _ATEN.roll,
-        _ATEN.im2col,
-        _ATEN.pixel_unshuffle,
-        _ATEN.pixel_shuffle,
-        _ATEN.channel_shuffle,
-        _ATEN.index,
-        _ATEN.index_select,
-        _ATEN._unsafe_view,
-        _ATEN._reshape_copy,
-    }
-)
-"""Operations whose results hold pixels of their arguments, unchanged, or zeros."""
 _LOOKS = frozenset(
     {
         _ATEN.empty_like,
@@ -156,16 +135,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._network = network
         self._is_sparing = is_sparing
         self._image = _example(network, input_size)
-        # By storage; the tensor beside the provenance keeps the storage from being reused.
-        self._provenance: dict[int, tuple[Tensor, Tensor]] = {}
+        self._provenance = Provenance(self._image)
         self._frames: list[_Frame] = [_Frame("", None)]
         self._calls: dict[str, int] = {}
         self._readings: list[Reading] = []
 
     def run(self) -> list[Reading]:
         """Return what read the picture."""
-        numbers = torch.arange(1, self._image.numel() + 1, dtype=torch.float64)
-        self._remember(self._image, numbers.view(self._image.shape))
         with torch.no_grad(), _hooks(self._network, self._enter, self._leave), self:
             self._network(self._image)
         for reading in self._readings:
@@ -185,7 +161,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         given = (args, dict(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
-        pixels = [tensor for tensor in tensors if self._holds_pixels(tensor)]
+        pixels = [tensor for tensor in tensors if self._provenance.knows(tensor)]
         packet = func.overloadpacket
         if not pixels or packet in _LOOKS:
             return self._go_on(func, given, tensors)
@@ -194,11 +170,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if packet in (_ATEN.addmm, _ATEN.mm, _ATEN.linear):
             return self._project(func, given, tensors)
         if func._schema.is_mutable:
-            how = "changes" if self._holds_pixels(given[0][0]) else "copies parts of"
+            how = "changes" if self._provenance.knows(given[0][0]) else "copies parts of"
             raise self._refusal(f"{how} the picture in place by {func}")
         output = func(*given[0], **given[1])
         made = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        if made and all(map(self._holds_pixels, made)):
+        if made and all(map(self._provenance.knows, made)):
             return output  # views: their storage has its provenance already
         self._move(func, given, output, others=len(tensors) - len(pixels))
         return output
@@ -212,7 +188,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _move(self, func: Any, given: tuple[Any, Any], output: Any, *, others: int) -> None:
         packet = func.overloadpacket
-        if packet not in _MOVES or not isinstance(output, Tensor):
+        if packet not in (MOVES | _PADS_BY_PIXELS) or not isinstance(output, Tensor):
             raise self._refusal(f"computes with the picture by {func}")
         if output.dtype != self._image.dtype:
             raise self._refusal(f"turns the picture into {output.dtype}")
@@ -225,13 +201,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise self._refusal(
                 f"pads the picture by {func}; beyond the edge only zeros can be read encrypted"
             )
-        args, kwargs = tree_map(self._provenance_or_same, given)
-        kwargs.pop("dtype", None)
-        self._remember(output, func(*args, **kwargs))
+        self._provenance.move(func, given, output)
 
     def _convolve(self, func: Any, given: tuple[Any, Any], tensors: Sequence[Tensor]) -> Any:
         image, weight, bias, stride, padding, dilation, transposed, _, groups = given[0]
-        if transposed or weight.ndim != 4 or not self._holds_pixels(image):
+        if transposed or weight.ndim != 4 or not self._provenance.knows(image):
             raise self._refusal(f"reads the picture by {func}; only plain 2-D convolutions can be")
         reading = self._read("convolution", image, weight, bias)
         reading.stride, reading.padding = _pair(stride), _pair(padding)
@@ -246,18 +220,20 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             source, weight, bias = args[0], args[1].t(), None
         else:
             source, weight, bias = args[1], args[2].t(), args[0]
-        if not self._holds_pixels(source) or self._holds_pixels(weight):
+        if not self._provenance.knows(source) or self._provenance.knows(weight):
             raise self._refusal(f"computes with the picture by {func}")
         return self._answer(self._read("linear", source, weight, bias), func, given, tensors)
 
     def _read(self, operation: str, source: Tensor, weight: Tensor, bias: Tensor | None) -> Reading:
         frame = self._frames[-1]
+        if weight.is_meta:
+            raise self._refusal("reads the picture with weights that depend on the picture")
         return Reading(
             module=frame.name,
             operation=operation,
             weight=weight.detach(),
             bias=None if bias is None else bias.detach(),
-            source=self._provenance_of(source),
+            source=self._provenance.of(source),
             entered=frame.entered,
             output=source,
         )
@@ -276,35 +252,17 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _enter(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         alone = len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
-        has_pixels = alone and self._holds_pixels(args[0])
+        has_pixels = alone and self._provenance.knows(args[0])
         self._calls[name] = self._calls.get(name, 0) + 1
-        self._frames.append(_Frame(name, self._provenance_of(args[0]) if has_pixels else None))
+        self._frames.append(_Frame(name, self._provenance.of(args[0]) if has_pixels else None))
 
     def _leave(self, output: Any) -> None:
         for reading in self._frames.pop().readings:
             reading.is_whole = (
                 isinstance(output, Tensor)
-                and _storage(output) == _storage(reading.output)
+                and storage_of(output) == storage_of(reading.output)
                 and output.numel() == reading.output.numel()
             )
-
-    # Provenance
-
-    def _holds_pixels(self, value: object) -> bool:
-        return isinstance(value, Tensor) and _storage(value) in self._provenance
-
-    def _provenance_of(self, tensor: Tensor) -> Tensor:
-        _, numbers = self._provenance[_storage(tensor)]
-        return numbers.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
-
-    def _provenance_or_same(self, value: Any) -> Any:
-        return self._provenance_of(value) if self._holds_pixels(value) else value
-
-    def _remember(self, tensor: Tensor, numbers: Tensor) -> None:
-        places = tensor.untyped_storage().nbytes() // tensor.element_size()
-        flat = torch.zeros(places, dtype=torch.float64)
-        flat.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset()).copy_(numbers)
-        self._provenance[_storage(tensor)] = (tensor, flat)
 
     def _refusal(self, what: str) -> UnsupportedModelError:
         return UnsupportedModelError(f"{_named(self._frames[-1].name)} {what}")
@@ -343,10 +301,6 @@ def _example(network: nn.Module, input_size: tuple[int, int, int]) -> Tensor:
 
 def _weightless(value: Any) -> Any:
     return value.to("meta") if isinstance(value, Tensor) else value
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
 
 
 def _pair(values: Sequence[int]) -> tuple[int, ...]:

@@ -150,6 +150,13 @@ def test_every_branch_that_reads_the_picture_is_found() -> None:
         (_Calls(lambda s, x: s.conv(x.half().float()), conv=nn.Conv2d(3, 4, 3)), "float16"),
         (_Calls(lambda s, x: F.conv2d(x, torch.ones(4, 3, 3, 3)).relu()), "a module of its own"),
         (_Calls(lambda s, x: torch.zeros(1)), "no convolution"),
+        (
+            _Calls(
+                lambda s, x: F.conv2d(x, s.conv(x).mean((2, 3)).view(4, 3, 1, 1)),
+                conv=nn.Conv2d(3, 12, 3),
+            ),
+            "weights that depend on the picture",
+        ),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(1000, 3)), "expected a network that runs"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
