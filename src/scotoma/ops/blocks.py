@@ -26,6 +26,10 @@ __all__ = [
     "to_blocks",
 ]
 
+_CHUNK = 2**16  # entries: pictures of 147 px and more one by one, smaller ones together
+_PANEL = 16
+_WIDE = {4: torch.complex128, 2: torch.float64, 1: torch.float32}
+
 
 def count_blocks(height: int, width: int, block: int) -> tuple[int, int]:
     """Return how many blocks cover a picture, down and across; the last may overhang."""
@@ -63,9 +67,28 @@ def map_blocks(images: Tensor, maps: Tensor, block: int) -> Tensor:
         block: Side ``M``.
 
     Returns:
-        ``(B, C', H, W)``.
+        ``(B, C', H, W)``; on the CPU the same bits however pictures are batched.
     """
+    if maps.shape[:2] == (1, 1) and images.device.type == "cpu":
+        return _convolve_blocks(images, maps[0, 0], block)
+    # Not so elsewhere: convolutions on a GPU round to ten bits (TF32) unless told not to.
     return from_blocks(map_vectors(to_blocks(images, block), maps), block)
+
+
+def _convolve_blocks(images: Tensor, matrix: Tensor, block: int) -> Tensor:
+    """Multiply every block with one matrix: a convolution that strides by its own side."""
+    count, _, height, width = images.shape
+    kernels = matrix.view(len(matrix), -1, block, block)
+    # How kernels round depends on the form of the batch, so every call gets the same one; and
+    # a chunk that stays in the cache from cutting to joining costs less than a whole batch.
+    chunk = max(1, _CHUNK // images[0].numel())
+    whole = F.pad(images, (0, 0, 0, 0, 0, 0, 0, -count % chunk)) if count % chunk else images
+    mapped = images.new_empty(len(whole), len(matrix) // block**2, height, width)
+    for start in range(0, len(whole), chunk):
+        part = slice(start, start + chunk)
+        blocks = F.conv2d(whole[part], kernels, stride=block)
+        mapped[part] = from_blocks(blocks, block)
+    return mapped[:count]
 
 
 def map_vectors(vectors: Tensor, maps: Tensor) -> Tensor:
@@ -77,20 +100,20 @@ def map_vectors(vectors: Tensor, maps: Tensor) -> Tensor:
             ``maps[i % P_h, j % P_w]``.
 
     Returns:
-        ``(B, O, rows, columns)``.
+        ``(B, O, rows, columns)``; on the CPU the same bits however pictures are batched.
     """
     down, across, size_out, size_in = maps.shape
     count, _, height, width = vectors.shape
-    if (down, across) == (1, 1):
-        flat = maps[0, 0].expand(count, size_out, size_in)
-        return torch.bmm(flat, vectors.flatten(2)).view(count, size_out, height, width)
     # Where the period does not divide the grid, zeros complete the last one.
     whole = F.pad(vectors, (0, -width % across, 0, -height % down))
     rows, columns = whole.shape[2] // down, whole.shape[3] // across
     parts = whole.view(count, size_in, rows, down, columns, across)
     classes = parts.permute(3, 5, 1, 0, 2, 4).reshape(down * across, size_in, -1)
-    mapped = torch.bmm(maps.flatten(0, 1), classes)
-    parts = mapped.view(down, across, size_out, count, rows, columns)
+    # Products of few columns are summed in another order; enough of them are summed alike.
+    total = classes.shape[2]
+    classes = F.pad(classes, (0, -total % _PANEL))
+    mapped = torch.bmm(maps.flatten(0, 1), classes)[..., :total]
+    parts = mapped.reshape(down, across, size_out, count, rows, columns)
     whole = parts.permute(3, 2, 4, 0, 5, 1).reshape(count, size_out, rows * down, -1)
     return whole[..., :height, :width]
 
@@ -134,28 +157,32 @@ def gather_entries(images: Tensor, index: Tensor) -> Tensor:
 
     Args:
         images: ``(B, C, H, W)``.
-        index: ``(C*H*W,)`` int64.
+        index: ``(C*H*W,)`` int64 or int32, of which the latter is quicker.
     """
-    return images.flatten(1).index_select(1, index).view_as(images)
+    return images.flatten(1).index_select(1, index).view(images.shape)
 
 
 def move_blocks(images: Tensor, order: Tensor, block: int) -> Tensor:
     """Return images whose block ``n`` is what was block ``order[n]``.
 
     Args:
-        images: ``(B, C, H, W)``, sides multiples of ``block``.
+        images: ``(B, C, H, W)`` float32, sides multiples of ``block``.
         order: ``(N,)`` int64 for all pictures, or ``(B, N)``.
         block: Side ``M``.
     """
     count, channels, height, width = images.shape
     rows, columns = height // block, width // block
-    # A picture is a list of runs of M pixels; run (picture, channel, y, column) comes from ...
-    order = order.expand(count, rows * columns).view(count, 1, rows, 1, columns)
-    lines = torch.arange(block, device=order.device).view(block, 1)
-    planes = torch.arange(count * channels, device=order.device).view(count, channels, 1, 1, 1)
-    runs = (planes * height + order // columns * block + lines) * columns + order % columns
-    moved = images.reshape(-1, block).index_select(0, runs.flatten())
-    return moved.view_as(images)
+    # Runs of pixels move as one wide number where its width divides the block's.
+    step, wide = next((step, wide) for step, wide in _WIDE.items() if block % step == 0)
+    line, run = width // step, block // step
+    corners = order // columns * (block * line) + order % columns * run
+    corners = corners.view(-1, 1, rows, 1, columns, 1)
+    planes = torch.arange(channels, device=order.device).view(channels, 1, 1, 1, 1)
+    lines = torch.arange(block, device=order.device).view(block, 1, 1)
+    within = torch.arange(run, device=order.device)
+    index = (corners + (planes * (height * line) + lines * line + within)).flatten(1)
+    runs = images.contiguous().view(wide).view(count, -1)
+    return runs.gather(1, index.expand(count, -1)).view(images.dtype).view(images.shape)
 
 
 def draw_orders(count: int, size: int, generator: Generator) -> Tensor:
@@ -184,6 +211,17 @@ def mix_patches(images: Tensor, patch: int, side: int) -> Tensor:
         Hao et al., Human-imperceptible, Machine-recognizable Images, arXiv 2306.03679 (MI).
     """
     count, channels, height, width = images.shape
-    rows, columns, part = height // patch, width // patch, patch // side
-    parts = images.reshape(count, channels, rows, side, part, columns, side, part)
-    return parts.mean((3, 6)).view(count, channels, height // side, width // side)
+    part = patch // side
+    down = images.reshape(count, channels, height // patch, side, part * width)
+    total = _sum(down.unbind(3))
+    across = total.view(count, channels, height // side, width // patch, side, part)
+    mean = _sum(across.unbind(4)).div_(side**2)
+    return mean.view(count, channels, height // side, width // side)
+
+
+def _sum(terms: tuple[Tensor, ...]) -> Tensor:
+    """Add whole tensors, which is many times quicker than reducing over an inner dimension."""
+    total = terms[0] + terms[1]
+    for term in terms[2:]:
+        total += term
+    return total
