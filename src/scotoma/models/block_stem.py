@@ -195,7 +195,7 @@ def _adapt_overlapping(
         settings.ranges,
     )
     adapted = BlockStem(settings).to(stem.weight.device, stem.weight.dtype)
-    adapted.weight = _parameter(weight, stem, module)
+    adapted.weight = _parameter(weight.permute(0, 2, 3, 1).contiguous(), stem, module)
     if stem.bias is not None:
         owned = getattr(module, "bias", None)
         shared = isinstance(owned, nn.Parameter) and torch.equal(owned, stem.bias)

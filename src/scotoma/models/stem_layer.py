@@ -80,7 +80,8 @@ class BlockStem(nn.Module):
     7×7/2 stem of ResNet and ``M`` = 16.
 
     Args:
-        settings: The geometry. Weights are zeros until they are set or loaded.
+        settings: The geometry. The weight, ``(C'*M*M, rows, columns, D)``, is zeros until it is
+            set or loaded.
     """
 
     def __init__(self, settings: BlockStemSettings) -> None:
@@ -88,7 +89,7 @@ class BlockStem(nn.Module):
         self.settings = settings
         depth = settings.release_size[0] * settings.block**2
         rows, columns = (last - first + 1 for first, last in settings.ranges)
-        self.weight = nn.Parameter(torch.zeros(depth, settings.features, rows, columns))
+        self.weight = nn.Parameter(torch.zeros(depth, rows, columns, settings.features))
         self.bias = nn.Parameter(torch.zeros(settings.features)) if settings.has_bias else None
         cells = settings.release_size[0] * settings.cell**2
         count = settings.period[0] * settings.period[1]
@@ -108,7 +109,10 @@ class BlockStem(nn.Module):
         blocks = F.pixel_unshuffle(release, settings.block)
         if self.alignment is not None:
             blocks = _multiply_by_place(blocks, self.alignment, settings.period)
-        answers = F.conv_transpose2d(blocks, self.weight, self.bias, stride=settings.share)
+        # Channels last, as the weight is kept: up to twice as fast, and so is what comes after.
+        blocks = blocks.contiguous(memory_format=torch.channels_last)
+        weight = self.weight.permute(0, 3, 1, 2)
+        answers = F.conv_transpose2d(blocks, weight, self.bias, stride=settings.share)
         top, left = (-first for first, _ in settings.ranges)
         rows, columns = settings.output
         return answers[:, :, top : top + rows, left : left + columns]
