@@ -114,3 +114,14 @@ def test_the_size_may_come_from_the_model() -> None:
     adapted = protection.adapt(network, KEY)
     release = protection.protect(IMAGES, KEY)
     torch.testing.assert_close(adapted(release.data), network(IMAGES), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scheme", KEYED)
+def test_completed_sides_are_read_away(scheme: str) -> None:
+    """30 and 26 pixels are no whole blocks of 4: the zeros that complete them leave no trace."""
+    reading, images = Preprocessing((3, 30, 26)), make_images(4, 30, 26)
+    protection, network = open_protection(KEYED[scheme], reading), _network("overlapping")
+    release = protection.protect(images, KEY)
+    assert release.data.shape == (4, 3, 32, 28)
+    adapted = protection.adapt(network, KEY)
+    torch.testing.assert_close(adapted(release.data), network(images), atol=1e-4, rtol=1e-4)

@@ -180,7 +180,7 @@ class Encryption(ABC):
             "scheme": self.settings.scheme,
             "settings": self.settings.to_config(),
             "key_id": None if key is None else key.key_id,
-            "dataset": self.settings.dataset if self.keyed else None,
+            "dataset": self.settings.dataset or None,
             "input_size": list(size),
             **{name: reading.get(name) for name in _READING},
         }
