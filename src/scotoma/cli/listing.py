@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
-from scotoma.cli.console import print_json
+from scotoma.cli.console import print_json, progress_bar
 
 __all__ = ["HELP", "command"]
 
-HELP = """List models, fills or detectors.
+HELP = """List models, protections, fills or detectors.
 
-Example: scotoma list models
+With --adaptable: which models can read encrypted pictures, and why others cannot. Name SPECs,
+or patterns of timm's architectures; each is looked at on the spot.
+
+Example: scotoma list models 'resnet*' 'vit_*_224' --adaptable --scheme orthogonal
 """
+
+_SCHEME = "orthogonal"
 
 
 def _models() -> list[tuple[str, str]]:
     from scotoma.models.spec import list_models
 
     return list(list_models())
+
+
+def _protections() -> list[tuple[str, str]]:
+    from scotoma.protections.encrypt.schemes import schemes
+
+    rows = []
+    for name in schemes.names():
+        scheme = schemes.get(name)
+        key = "with a key" if scheme.keyed else "without a key, not to be undone"
+        rows.append((name, f"encrypts {key}: {scheme.summary}; fits {scheme.fits}"))
+    return rows
 
 
 def _fills() -> list[tuple[str, str]]:
@@ -42,19 +59,69 @@ def _detectors() -> list[tuple[str, str]]:
     ]
 
 
-_KINDS = {"models": _models, "fills": _fills, "detectors": _detectors}
+_KINDS = {
+    "models": _models,
+    "protections": _protections,
+    "fills": _fills,
+    "detectors": _detectors,
+}
 
 
 def command(
-    kind: Annotated[str, typer.Argument(help="models, fills or detectors.")],
+    kind: Annotated[str, typer.Argument(help="models, protections, fills or detectors.")],
+    patterns: Annotated[
+        list[str] | None, typer.Argument(help="With --adaptable: SPECs or timm names, as vit_*.")
+    ] = None,
+    adaptable: Annotated[
+        bool, typer.Option("--adaptable", help="Say which models read encrypted pictures.")
+    ] = False,
+    scheme: Annotated[
+        str | None, typer.Option(help="With --adaptable: the scheme; orthogonal by default.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Print names and one line on each."""
-    from scotoma.core.errors import UnknownNameError
+    from scotoma.core.errors import SettingsError, UnknownNameError
 
     if kind not in _KINDS:
         raise UnknownNameError("listing", kind, _KINDS)
-    rows = _KINDS[kind]()
+    if adaptable and kind == "models":
+        _list_adaptable(patterns or [], scheme or _SCHEME, json=json)
+        return
+    if patterns or scheme or adaptable:
+        raise SettingsError(
+            "expected names and --scheme only with: scotoma list models --adaptable; got them "
+            f"with {kind}; leave them out or add --adaptable"
+        )
+    _print_rows(_KINDS[kind](), json=json)
+
+
+def _list_adaptable(patterns: Sequence[str], scheme: str, *, json: bool) -> None:
+    from scotoma.run.adaptability import find_adaptable, list_forms
+
+    if not patterns:
+        _print_rows(list(list_forms(scheme)), json=json)
+        return
+    found: dict[str, Any] = {}
+    adapts = 0
+    with progress_bar("looking", unit="models") as bar:
+        for count, verdict in enumerate(find_adaptable(patterns, scheme), start=1):
+            adapts += verdict.adapts
+            found[verdict.name] = {
+                "adapts": verdict.adapts,
+                "blocks": list(verdict.blocks),
+                "reason": verdict.reason,
+            }
+            if not json:
+                typer.echo(f"{verdict.name}  {verdict}")
+            bar.update(count, None, verdict.name)
+    if json:
+        print_json(found)
+    elif len(found) > 1:
+        typer.echo(f"{adapts} of {len(found)} adapt to {scheme}")
+
+
+def _print_rows(rows: Sequence[tuple[str, str]], *, json: bool) -> None:
     if json:
         print_json(dict(rows))
         return
