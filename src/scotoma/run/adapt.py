@@ -144,9 +144,9 @@ def adapt(
         if target is not None:
             exported = Path(folder, target.name)
             onnx_agreement = _export(classifier, written, model, exported, protection, key, seed)
-        part.replace(path)
+        _put(part, path)
         if exported is not None and target is not None:
-            exported.replace(target)
+            _put(exported, target)
     return Adaptation(classifier.spec, path, model.reads, agreement, target, onnx_agreement)
 
 
@@ -266,6 +266,12 @@ def _export(
     agreement = measure_agreement(classifier, exported, protection, key, seed=seed)
     _check_agreement(agreement, classifier)
     return agreement
+
+
+def _put(part: Path, path: Path) -> None:
+    """Move a file into place, readable by its owner alone: it is to be kept like the key."""
+    part.chmod(0o600)
+    part.replace(path)
 
 
 def _beside(path: Path) -> tempfile.TemporaryDirectory[str]:

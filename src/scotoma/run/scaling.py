@@ -10,8 +10,13 @@ from scotoma.protections.encrypt.settings import EncryptSettings
 
 __all__ = ["SIGMAS", "scaling_for"]
 
-SIGMAS = 4.0
-"""Half the range for mixed values, in root mean squares of uniformly drawn pixels."""
+SIGMAS = 5.0
+"""Half the range for mixed values, in root mean squares of uniformly drawn pixels.
+
+Measured on 200 ImageNet pictures, ``orthogonal``, block 16: of MobileNetV2's (SqueezeNet's)
+decisions 6 (12) change at 4, 1 (6) at 5 and 2 (5) at 6, where 1.6e-3, 1.6e-4 and 3e-7 of the
+values are clipped: below 5 clipping decides, above it the coarser step.
+"""
 
 _IN_PLACE = ("mix", "shuffle")
 _MOVED = ("permute",)
