@@ -19,6 +19,7 @@ from torch import Tensor
 
 from scotoma.core.errors import CipherKeyError, FileError, SettingsError, UnsafePathError
 from scotoma.core.keys import KeyRing, export_secret
+from scotoma.core.protocols import Release
 from scotoma.images.ciphertext import CipherEncoding, clipped_fraction, read_release
 from scotoma.models.preprocessing import Preprocessing
 from scotoma.protections.encrypt import encryption
@@ -251,9 +252,17 @@ def test_a_picture_that_turns_bad_takes_its_release_along(pictures: Path, tmp_pa
 def test_a_plain_picture_is_never_written_whatever_made_it(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        encryption._KeyedEncryption, "_apply", lambda self, images, key, generator: images.clone()
-    )
+    def open_forgetful(settings: EncryptSettings, preprocessing: Preprocessing) -> Any:
+        protection = encryption.open_protection(settings, preprocessing)
+        honest = protection.protect
+
+        def protect(images: Tensor, key: Any = None, *, generator: Any = None) -> Release:
+            return Release(images, honest(images, key, generator=generator).metadata)
+
+        monkeypatch.setattr(protection, "protect", protect)
+        return protection
+
+    monkeypatch.setattr("scotoma.run.encrypt.open_protection", open_forgetful)
     summary = go(pictures, tmp_path / "out", key=KEY)
     assert summary.failed == 4
     assert released(tmp_path / "out") == {}
