@@ -72,16 +72,44 @@ def map_blocks(images: Tensor, maps: Tensor, block: int) -> Tensor:
     if maps.shape[:2] == (1, 1) and images.device.type == "cpu":
         return _convolve_blocks(images, maps[0, 0], block)
     # Not so elsewhere: convolutions on a GPU round to ten bits (TF32) unless told not to.
-    return from_blocks(map_vectors(to_blocks(images, block), maps), block)
+    size = _chunk_of(images) if images.device.type == "cpu" else len(images)
+    mapped = images.new_empty(len(images), maps.shape[2] // block**2, *images.shape[2:])
+    for start in range(0, len(images), size):
+        part = slice(start, start + size)
+        mapped[part] = _map_by_place(images[part], maps, block)
+    return mapped
+
+
+def _map_by_place(images: Tensor, maps: Tensor, block: int) -> Tensor:
+    """Multiply every block with its position's matrix, all blocks of one matrix at once."""
+    down, across, size_out, size_in = maps.shape
+    count, channels, height, width = images.shape
+    # Where the period does not divide the grid, zeros complete the last one.
+    whole = F.pad(images, (0, -width % (across * block), 0, -height % (down * block)))
+    rows, columns = whole.shape[2] // (down * block), whole.shape[3] // (across * block)
+    parts = whole.view(count, channels, rows, down, block, columns, across, block)
+    classes = parts.permute(3, 6, 1, 4, 7, 0, 2, 5).reshape(down * across, size_in, -1)
+    mapped = _multiply(maps.flatten(0, 1), classes)
+    parts = mapped.reshape(down, across, -1, block, block, count, rows, columns)
+    whole = parts.permute(5, 2, 6, 0, 3, 7, 1, 4).reshape(
+        count, size_out // block**2, rows * down * block, columns * across * block
+    )
+    return whole[..., :height, :width]
+
+
+def _multiply(matrices: Tensor, columns: Tensor) -> Tensor:
+    """Return the batched product; each column's bits do not depend on how many there are."""
+    total = columns.shape[2]
+    # Products of few columns are summed in another order; enough of them are summed alike.
+    return torch.bmm(matrices, F.pad(columns, (0, -total % _PANEL)))[..., :total]
 
 
 def _convolve_blocks(images: Tensor, matrix: Tensor, block: int) -> Tensor:
     """Multiply every block with one matrix: a convolution that strides by its own side."""
     count, _, height, width = images.shape
     kernels = matrix.view(len(matrix), -1, block, block)
-    # How kernels round depends on the form of the batch, so every call gets the same one; and
-    # a chunk that stays in the cache from cutting to joining costs less than a whole batch.
-    chunk = max(1, _CHUNK // images[0].numel())
+    # How kernels round depends on the form of the batch, so every call gets the same one.
+    chunk = _chunk_of(images)
     whole = F.pad(images, (0, 0, 0, 0, 0, 0, 0, -count % chunk)) if count % chunk else images
     mapped = images.new_empty(len(whole), len(matrix) // block**2, height, width)
     for start in range(0, len(whole), chunk):
@@ -89,6 +117,11 @@ def _convolve_blocks(images: Tensor, matrix: Tensor, block: int) -> Tensor:
         blocks = F.conv2d(whole[part], kernels, stride=block)
         mapped[part] = from_blocks(blocks, block)
     return mapped[:count]
+
+
+def _chunk_of(images: Tensor) -> int:
+    """Return how many pictures stay in the cache from cutting to joining."""
+    return max(1, _CHUNK // images[0].numel())
 
 
 def map_vectors(vectors: Tensor, maps: Tensor) -> Tensor:
@@ -109,10 +142,7 @@ def map_vectors(vectors: Tensor, maps: Tensor) -> Tensor:
     rows, columns = whole.shape[2] // down, whole.shape[3] // across
     parts = whole.view(count, size_in, rows, down, columns, across)
     classes = parts.permute(3, 5, 1, 0, 2, 4).reshape(down * across, size_in, -1)
-    # Products of few columns are summed in another order; enough of them are summed alike.
-    total = classes.shape[2]
-    classes = F.pad(classes, (0, -total % _PANEL))
-    mapped = torch.bmm(maps.flatten(0, 1), classes)[..., :total]
+    mapped = _multiply(maps.flatten(0, 1), classes)
     parts = mapped.reshape(down, across, size_out, count, rows, columns)
     whole = parts.permute(3, 2, 4, 0, 5, 1).reshape(count, size_out, rows * down, -1)
     return whole[..., :height, :width]
