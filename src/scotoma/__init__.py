@@ -19,9 +19,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from scotoma.core.errors import ScotomaError
+    from scotoma.core.keys import Key
+    from scotoma.core.protocols import Release
     from scotoma.images.write import Encoding
     from scotoma.models.spec import load_classifier
     from scotoma.protections.anonymize.settings import SearchSettings, Transfer
+    from scotoma.protections.encrypt.encryption import open_protection
+    from scotoma.protections.encrypt.settings import EncryptSettings
+    from scotoma.protections.encrypt.transforms import Encrypt
     from scotoma.run.anonymize import anonymize
     from scotoma.run.detect import detect
     from scotoma.run.settings import AnonymizeSettings
@@ -29,23 +34,33 @@ if TYPE_CHECKING:
 __all__ = [
     "AnonymizeSettings",
     "Encoding",
+    "Encrypt",
+    "EncryptSettings",
+    "Key",
+    "Release",
     "ScotomaError",
     "SearchSettings",
     "Transfer",
     "anonymize",
     "detect",
     "load_classifier",
+    "open_protection",
 ]
 
 _HOMES = {
     "AnonymizeSettings": "run.settings",
     "Encoding": "images.write",
+    "Encrypt": "protections.encrypt.transforms",
+    "EncryptSettings": "protections.encrypt.settings",
+    "Key": "core.keys",
+    "Release": "core.protocols",
     "ScotomaError": "core.errors",
     "SearchSettings": "protections.anonymize.settings",
     "Transfer": "protections.anonymize.settings",
     "anonymize": "run.anonymize",
     "detect": "run.detect",
     "load_classifier": "models.spec",
+    "open_protection": "protections.encrypt.encryption",
 }
 
 
