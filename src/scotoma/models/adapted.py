@@ -24,6 +24,8 @@ from scotoma.models.weights import fit_weights, read_weights
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from scotoma.models.stem_layer import BlockStemSettings
+
 __all__ = ["FORMAT", "AdaptedModel", "is_adapted", "load_adapted", "save_adapted"]
 
 FORMAT = 2
@@ -166,23 +168,27 @@ def load_adapted(spec: str, path: Path, device: str) -> Classifier:
 
 
 def _with_stem(
-    network: nn.Module, name: str, settings: Any, weights: Mapping[str, Tensor]
+    network: nn.Module, name: str, settings: BlockStemSettings, weights: Mapping[str, Tensor]
 ) -> nn.Module:
     """Put an empty block stem into its place, once the file is known to hold its weights."""
+    import torch
+
     from scotoma.models.stem_layer import BlockStem
 
     prefix = f"{name}." if name else ""
-    rows, columns = (last - first + 1 for first, last in settings.ranges)
-    depth = settings.release_size[0] * settings.block**2
-    expected: dict[str, tuple[int, ...]] = {"weight": (depth, settings.features, rows, columns)}
-    count = settings.period[0] * settings.period[1]
-    if count > 1:
-        expected["alignment"] = (count, depth, depth)
-    for part, shape in expected.items():
+    try:
+        with torch.device("meta"):  # takes no memory, whatever the header asks for
+            shapes = {part: value.shape for part, value in BlockStem(settings).state_dict().items()}
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise ModelError(
+            f"expected the settings of a block stem for {name!r}, got {settings}; "
+            "adapt the model again"
+        ) from error
+    for part, shape in shapes.items():
         found = weights.get(prefix + part)
-        if found is None or tuple(found.shape) != shape:
+        if found is None or found.shape != shape:
             raise ModelError(
-                f"expected a tensor {prefix + part!r} of shape {shape}, got "
+                f"expected a tensor {prefix + part!r} of shape {tuple(shape)}, got "
                 f"{'none' if found is None else tuple(found.shape)}; adapt the model again"
             )
     stem = BlockStem(settings)

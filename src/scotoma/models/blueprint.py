@@ -16,6 +16,14 @@ __all__ = ["Blueprint"]
 
 # What of a timm configuration decides the architecture that timm builds.
 _TIMM_FIELDS = ("fixed_input_size", "global_pool", "input_size", "num_classes")
+_READS_FILES = (
+    "cache_dir",
+    "checkpoint_path",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "pretrained_strict",
+)
 
 
 @dataclass(frozen=True)
@@ -112,11 +120,19 @@ def _build_timm(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
 
     if not timm.is_model(architecture):
         raise UnknownNameError("timm model", architecture, timm.list_models())
+    config, model_args = arguments["config"], arguments["model_args"]
+    # What makes timm read other files has no business in a blueprint, which may come from anyone.
+    foreign = (config.keys() - set(_TIMM_FIELDS)) | (model_args.keys() & set(_READS_FILES))
+    if foreign:
+        raise ModelError(
+            f"expected arguments that decide an architecture, got {', '.join(sorted(foreign))}; "
+            "adapt the model again"
+        )
     network: nn.Module = timm.create_model(
         architecture,
         pretrained=False,
-        pretrained_cfg_overlay=arguments["config"],
-        **arguments["model_args"],
+        pretrained_cfg_overlay=config,
+        **model_args,
     )
     return network
 

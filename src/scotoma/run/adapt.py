@@ -35,6 +35,7 @@ TOLERANCE = 1e-4
 """Greatest difference of a logit that counts as none, as a fraction of the greatest logit."""
 
 _PICTURES = 4
+_LEAST_SPREAD = 10 * TOLERANCE  # else a network that answers always alike would agree
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,18 @@ class Agreement:
     """How an adapted model's logits on releases compare to the plain model's on pictures.
 
     Args:
-        pictures: Random ones, of every pixel value.
+        pictures: Random ones, half of them grain and half of them soft.
         max_difference: Greatest difference of a logit, as a fraction of ``logit_scale``.
         logit_scale: Greatest logit of the plain model, in magnitude.
+        logit_spread: Greatest difference of a plain logit between two pictures, as such a
+            fraction; only far below it is a difference a proof.
         decisions_changed: Pictures of which another class came first.
     """
 
     pictures: int
     max_difference: float
     logit_scale: float
+    logit_spread: float
     decisions_changed: int
 
 
@@ -166,10 +170,12 @@ def measure_agreement(
     after = torch.cat([adapted.logits(data[None]) for data in adapted.open_release(release)])
     scale = float(before.abs().max())
     difference = float((after - before).abs().max())
+    spread = float((before.amax(0) - before.amin(0)).max())
     return Agreement(
         pictures=pictures,
         max_difference=difference / scale if scale > 0 else float("nan"),
         logit_scale=scale,
+        logit_spread=spread / scale if scale > 0 else 0.0,
         decisions_changed=int((before.argmax(1) != after.argmax(1)).sum()),
     )
 
@@ -221,9 +227,16 @@ def _check_target(path: Path, suffix: str, classifier: Classifier) -> None:
 
 
 def _random_pictures(preprocessing: Preprocessing, count: int, seed: int) -> Tensor:
-    """Return pictures of independent uniform pixels: nothing that a stem reads is left out."""
+    """Return pictures, one of grain and one soft in turn, that together no network confuses.
+
+    Grain leaves out nothing that a stem reads; soft pictures differ in what comes after.
+    """
     generator = Generator().manual_seed(seed)
-    pixels = torch.rand(count, *preprocessing.input_size, generator=generator)
+    channels, height, width = preprocessing.input_size
+    pixels = torch.rand(count, channels, height, width, generator=generator)
+    coarse = torch.rand(count, channels, 4, 4, generator=generator)
+    soft = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    pixels[1::2] = soft[1::2]
     mean = torch.tensor(preprocessing.mean)[:, None, None]
     std = torch.tensor(preprocessing.std)[:, None, None]
     return (pixels - mean) / std
@@ -234,6 +247,12 @@ def _protect(protection: Encryption, images: Tensor, key: Key | None, seed: int)
 
 
 def _check_agreement(agreement: Agreement, classifier: Classifier) -> None:
+    if not agreement.logit_spread >= _LEAST_SPREAD:
+        raise ModelError(
+            f"expected a model whose answers depend on the picture, got {classifier.spec}, whose "
+            f"logits for different pictures differ by {agreement.logit_spread:.1e} of their scale; "
+            "load trained weights"
+        )
     # Written so that NaN fails.
     if not agreement.max_difference <= TOLERANCE:
         raise ModelError(
