@@ -133,7 +133,8 @@ class _Patches(nn.Module):
         if self.out is not None:
             tokens = self.out(F.gelu(tokens))
         tokens = tokens.flatten(2).transpose(1, 2)
-        return tokens if self.reference is None else self.reference(tokens)
+        encoded: Tensor = tokens if self.reference is None else self.reference(tokens)
+        return encoded
 
 
 class _SharedPositions(nn.Module):

@@ -46,10 +46,12 @@ def box_iou(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.
     """Return ``(N, M)`` intersection over union of ``(N, 4)`` with ``(M, 4)`` boxes."""
     low = np.maximum(one[:, None, :2], other[None, :, :2])
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    intersection = (high - low).clip(min=0).prod(2)
+    intersection: NDArray[np.float64] = (high - low).clip(min=0).prod(2)
     areas = [(boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(1) for boxes in (one, other)]
     union = areas[0][:, None] + areas[1][None] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    overlaps = np.zeros_like(intersection)
+    np.divide(intersection, union, out=overlaps, where=union > 0)
+    return overlaps
 
 
 def average_precision(
@@ -84,11 +86,10 @@ def average_precision(
     if len(categories) == 0:
         raise SettingsError("expected annotated boxes to compare with, got none")
     best = [_highest(boxes) for boxes in found]
-    values = [
-        _category_precision(best, annotated, category, threshold)
-        for category in categories
-        for threshold in thresholds
-    ]
+    values: list[float] = []
+    for category in categories:
+        parts, total = _overlaps(best, annotated, category)
+        values.extend(_precision(parts, total, threshold) for threshold in thresholds)
     return float(np.mean(values))
 
 
@@ -99,37 +100,43 @@ def _highest(boxes: Boxes) -> Boxes:
     return Boxes(boxes.corners[order], boxes.labels[order], boxes.scores[order])
 
 
-def _category_precision(
-    found: Sequence[Boxes], annotated: Sequence[Boxes], category: float, threshold: float
-) -> float:
-    scores: list[float] = []
-    right: list[bool] = []
+def _overlaps(
+    found: Sequence[Boxes], annotated: Sequence[Boxes], category: float
+) -> tuple[list[tuple[NDArray[np.float64], NDArray[np.float64]]], int]:
+    """Scores and overlaps of a category's detections in each picture, and its annotations."""
+    parts = []
     total = 0
     for detections, truths in zip(found, annotated, strict=True):
-        mine = detections.labels == category
-        there = truths.corners[truths.labels == category]
-        total += len(there)
-        scores.extend(() if detections.scores is None else detections.scores[mine])
-        right.extend(_claims(box_iou(detections.corners[mine], there), threshold))
-    order = np.argsort(-np.array(scores), kind="stable")
-    hits = np.array(right, dtype=np.int64)[order].cumsum()
-    if len(hits) == 0:
+        mine, there = detections.labels == category, truths.labels == category
+        total += int(there.sum())
+        if detections.scores is not None and mine.any():
+            overlaps = box_iou(detections.corners[mine], truths.corners[there])
+            parts.append((detections.scores[mine], overlaps))
+    return parts, total
+
+
+def _precision(
+    parts: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], total: int, threshold: float
+) -> float:
+    if not parts:
         return 0.0
+    scores = np.concatenate([score for score, _ in parts])
+    right = np.concatenate([_claims(overlaps, threshold) for _, overlaps in parts])
+    hits = right[np.argsort(-scores, kind="stable")].cumsum()
     precision = hits / np.arange(1, len(hits) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     reached = np.searchsorted(hits / total, _RECALLS, side="left")
     return float(np.mean(np.append(envelope, 0.0)[reached]))
 
 
-def _claims(overlaps: NDArray[np.float64], threshold: float) -> list[bool]:
+def _claims(overlaps: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
     """Whether each detection, by falling score, finds an annotation no other has claimed."""
+    right = np.zeros(len(overlaps), dtype=bool)
     free = np.ones(overlaps.shape[1], dtype=bool)
-    right = []
-    for row in overlaps:
-        candidates = np.where(free, row, -1.0)
-        best = int(candidates.argmax()) if len(row) else -1
-        hit = best >= 0 and bool(candidates[best] >= threshold)
-        if hit:
-            free[best] = False
-        right.append(hit)
+    # A detection that overlaps nothing enough claims nothing.
+    for number in np.flatnonzero((overlaps >= threshold).any(axis=1)):
+        candidates = np.where(free, overlaps[number], -1.0)
+        best = int(candidates.argmax())
+        if candidates[best] >= threshold:
+            right[number], free[best] = True, False
     return right

@@ -153,7 +153,7 @@ def take_view(
         for side in (width, height)
     ]
     corners *= np.array([sides[0] / width, sides[1] / height] * 2)
-    there = (corners[:, 2:] - corners[:, :2] >= 1).all(axis=1)
+    there = np.logical_and(*(corners[:, 2:] - corners[:, :2] >= 1).T)
     pixels = np.asarray(picture.resize((sides[0], sides[1]), Image.Resampling.BILINEAR))
     scaled = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -186,7 +186,7 @@ def collate(items: Sequence[tuple[Tensor, NDArray[np.float64], NDArray[np.int64]
     scale = torch.tensor([width, height] * 2, dtype=torch.float32)
     boxes = []
     for _, corners, _ in items:
-        low, high = torch.from_numpy(corners).float().split(2, dim=1)
+        low, high = torch.split(torch.from_numpy(corners).float(), 2, dim=1)
         boxes.append(torch.cat([(low + high) / 2, high - low], dim=1) / scale)
     labels = tuple(torch.from_numpy(labels) for _, _, labels in items)
     return Batch(canvas, tuple(boxes), labels)
@@ -215,7 +215,7 @@ class BoxSource:
     def evaluation(self, share: Share, batch_size: int = 8) -> Iterator[Batch]:
         """Yield every picture once, as it is."""
         chosen = torch.arange(share.rank, self.count, share.world)
-        return self._load(list(chosen.split(batch_size)), None)
+        return self._load(list(torch.split(chosen, batch_size)), None)
 
     def _load(self, batches: list[Tensor], draw: tuple[int, int] | None) -> Iterator[Batch]:
         loader: DataLoader[Batch] = DataLoader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ def start(hardware: Hardware, *, bfloat16: bool) -> Fabric:
         from lightning_fabric import Fabric
     except ImportError as error:
         raise MissingExtraError("training", "lightning-fabric", "train") from error
+    # Fabric announces its precision on standard error, as a matter of information.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         fabric = Fabric(
             accelerator=hardware.accelerator,

@@ -199,7 +199,8 @@ def _epoch(
         total += loss.detach()
         if on_step and fabric.is_global_zero:
             on_step(number * task.steps + step + 1, schedule.epochs * task.steps)
-    return float(fabric.all_reduce(total, reduce_op="mean")) / task.steps
+    mean: Any = fabric.all_reduce(total, reduce_op="mean")
+    return float(mean) / task.steps
 
 
 def _keep(

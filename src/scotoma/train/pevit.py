@@ -262,7 +262,8 @@ def accuracy(network: nn.Module, source: Source, fabric: Fabric) -> float:
             logits = network(images.to(fabric.device))
             right += (logits.argmax(1) == labels.to(fabric.device)).sum()
     network.train(was_training)
-    return int(fabric.all_reduce(right, reduce_op="sum")) / source.count
+    total: Any = fabric.all_reduce(right, reduce_op="sum")
+    return int(total) / source.count
 
 
 def _build(arguments: dict[str, Any], recipe: Recipe, weights: Path | None) -> nn.Module:
@@ -279,7 +280,7 @@ def _attend_plainly(network: nn.Module) -> None:
     # torch's fused kernel (2.15, CPU) has a backward pass for bfloat16 that doubles a step's time.
     for module in network.modules():
         if hasattr(module, "fused_attn"):
-            module.fused_attn = False
+            setattr(module, "fused_attn", False)  # noqa: B010 (timm's modules are not typed)
 
 
 def _batches(

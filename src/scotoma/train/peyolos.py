@@ -281,12 +281,18 @@ def _loss(network: PEYOLOS, wrapped: nn.Module, batch: Any) -> Tensor:
 
 
 def _corners(boxes: Tensor) -> Tensor:
-    centres, sides = boxes.split(2, dim=-1)
+    centres, sides = torch.split(boxes, 2, dim=-1)
     return torch.cat([centres - sides / 2, centres + sides / 2], dim=-1)
 
 
 def _write(network: PEYOLOS, output: Path) -> None:
+    from transformers.utils import logging
+
     part = output.with_name(output.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    network.save_pretrained(part)
+    logging.disable_progress_bar()
+    try:
+        network.save_pretrained(part)
+    finally:
+        logging.enable_progress_bar()
     part.replace(output)

@@ -45,7 +45,8 @@ def load_recipe(kind: type[Recipe], family: str, recipe: str, **changes: Any) ->
         content = tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise SettingsError(f"expected a recipe as TOML at {recipe}, got: {error}") from error
-    return _fill(kind, content, changes)
+    filled: Recipe = _fill(kind, content, changes)
+    return filled
 
 
 def _fill(kind: Any, content: Mapping[str, Any], changes: Mapping[str, Any]) -> Any:
@@ -64,6 +65,7 @@ def _fill(kind: Any, content: Mapping[str, Any], changes: Mapping[str, Any]) -> 
 
 def _value(field: Field[Any], value: Any) -> Any:
     """A table as the nested settings that the field's default is made by; a list as a tuple."""
-    if isinstance(value, dict) and is_dataclass(field.default_factory):
-        return _fill(field.default_factory, value, {})
+    nested: Any = field.default_factory
+    if isinstance(value, dict) and is_dataclass(nested):
+        return _fill(nested, value, {})
     return tuple(value) if isinstance(value, list) else value

@@ -59,7 +59,7 @@ def order_of(count: int, epoch: int, batch_size: int, seed: int, share: Share) -
     """
     order = torch.randperm(count, generator=generator_for(seed, "order", epoch))
     steps = max(1, count // batch_size)
-    batches = order[: steps * batch_size].split(batch_size)
+    batches = torch.split(order[: steps * batch_size], batch_size)
     return [batch[share.rank :: share.world] for batch in batches]
 
 
@@ -104,7 +104,8 @@ class MemorySource:
 
     def evaluation(self, share: Share) -> Iterator[tuple[Tensor, Tensor]]:
         """See :class:`Source`."""
-        for chosen in torch.arange(share.rank, self.count, share.world).split(_EVALUATION_BATCH):
+        every = torch.arange(share.rank, self.count, share.world)
+        for chosen in torch.split(every, _EVALUATION_BATCH):
             images = self._pictures.images[chosen]
             yield normalize(images, self._preprocessing), self._pictures.labels[chosen]
 
@@ -159,7 +160,7 @@ class FileSource:
     def evaluation(self, share: Share) -> Iterator[tuple[Tensor, Tensor]]:
         """See :class:`Source`."""
         chosen = torch.arange(share.rank, self.count, share.world)
-        return self._load(list(chosen.split(_EVALUATION_BATCH)), self._plain, 0)
+        return self._load(list(torch.split(chosen, _EVALUATION_BATCH)), self._plain, 0)
 
     def _load(
         self, batches: list[Tensor], transform: Any, seed: int

@@ -78,8 +78,8 @@ def test_boxes_and_logits_do_not_move_when_patches_do(
 
 
 def test_so_boxes_cannot_say_where_a_thing_is() -> None:
-    # One patch that is not blank at the top left, or at the bottom right: the true boxes share nothing,
-    # the answers are one, so at least one of them is wrong.
+    # One patch that is not blank, at the top left or at the bottom right: the true boxes share
+    # nothing, the answers are one, so at least one of them is wrong.
     network = lively("shuffle")
     here, there = torch.zeros(1, 3, 32, 48), torch.zeros(1, 3, 32, 48)
     here[:, :, :PATCH, :PATCH] = 5 * draw(3, PATCH, PATCH)
