@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -120,8 +120,6 @@ def pevit(
     json: Annotated[bool, typer.Option("--json", help="Print the history as JSON.")] = False,
 ) -> None:
     """Train, report, write."""
-    from dataclasses import asdict
-
     from scotoma.train.hardware import Hardware
     from scotoma.train.pevit import Recipe, open_source, train
     from scotoma.train.recipe_files import load_recipe
@@ -147,8 +145,91 @@ def pevit(
             on_step=bar.update,
             on_epoch=None if json else _shower(chosen.epochs, "accuracy"),
         )
+    _report(chosen, history, out, json)
+
+
+PEYOLOS_HELP = """Train a detector that reads mixed (or shuffled) pictures without a key.
+
+Shuffled pictures have no places: boxes of a detector that reads them say what there is, not
+where. A run that is stopped goes on from FOLDER.checkpoint when started again.
+
+Example: scotoma train peyolos train2017 --boxes instances_train2017.json --recipe coco
+--weights yolos-tiny/model.safetensors -o detector
+"""
+
+
+@app.command("peyolos", help=PEYOLOS_HELP)
+def peyolos(
+    data: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    boxes: Annotated[Path, typer.Option(help="What is in them, as COCO JSON.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write (transformers').")],
+    recipe: Annotated[str, typer.Option(help="coco, train128, or a .toml file of your own.")],
+    test: Annotated[
+        Path | None, typer.Option(help="Folder of pictures whose precision is reported.")
+    ] = None,
+    test_boxes: Annotated[Path | None, typer.Option(help="What is in those.")] = None,
+    release: Annotated[
+        str | None, typer.Option(help="What it will read: mix, shuffle, or plain.")
+    ] = None,
+    reference: Annotated[
+        bool | None,
+        typer.Option(help="Encode patches relative to a learned reference.", show_default=False),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="A YOLOS's weights to start from.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the pictures.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures per step, in all.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all randomness.")] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Processes, one GPU each.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines that run this command.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that read pictures, a device.")] = 4,
+    json: Annotated[bool, typer.Option("--json", help="Print the history as JSON.")] = False,
+) -> None:
+    """Train, report, write."""
+    from scotoma.core.errors import SettingsError
+    from scotoma.train.detection_data import BoxSource, read_boxes
+    from scotoma.train.hardware import Hardware
+    from scotoma.train.peyolos import Recipe, train
+    from scotoma.train.recipe_files import load_recipe
+
+    if (test is None) != (test_boxes is None):
+        raise SettingsError("expected both --test and --test-boxes or neither, got one of them")
+    changes = given(
+        release=release, reference=reference, epochs=epochs, batch_size=batch_size, seed=seed
+    )
+    chosen = load_recipe(Recipe, "peyolos", recipe, **changes)
+    _check_folder(out)
+    pictures, classes = read_boxes(boxes, data)
+    known = None
+    if test and test_boxes:
+        held_out, others = read_boxes(test_boxes, test)
+        _check_classes(classes, others)
+        known = BoxSource(held_out, chosen.views, workers=workers)
+    with progress_bar("training", unit="steps") as bar:
+        history = train(
+            BoxSource(pictures, chosen.views, workers=workers),
+            classes,
+            out,
+            chosen,
+            test=known,
+            weights=weights,
+            checkpoint=out.with_name(out.name + ".checkpoint"),
+            hardware=Hardware(accelerator, devices, nodes, workers),
+            on_step=bar.update,
+            on_epoch=None if json else _shower(chosen.epochs, "average precision"),
+        )
+    _report(chosen, history, out, json)
+
+
+def _report(recipe: Any, history: list[loop.Epoch], out: Path, json: bool) -> None:
+    from dataclasses import asdict
+
+    from scotoma.train.hardware import is_first_process
+
+    if not is_first_process():
+        return
     if json:
-        print_json({"recipe": asdict(chosen), "history": [asdict(e) for e in history]})
+        print_json({"recipe": asdict(recipe), "history": [asdict(epoch) for epoch in history]})
     else:
         typer.echo(f"written to {out}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,18 @@ from scotoma.core.errors import MissingExtraError, SettingsError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Hardware", "Share", "generator_for", "seeded", "start", "stream_seed"]
+__all__ = [
+    "Hardware",
+    "Share",
+    "generator_for",
+    "is_first_process",
+    "seeded",
+    "start",
+    "stream_seed",
+]
+
+# Set by Fabric, torchrun and SLURM in each process they start.
+_RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "SLURM_PROCID")
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,11 @@ def start(hardware: Hardware, *, bfloat16: bool) -> Fabric:
             f"{hardware.accelerator!r} on {hardware.nodes} machine(s): {error}"
         ) from error
     return fabric
+
+
+def is_first_process() -> bool:
+    """Return whether this process is the one that reports, of all that train together."""
+    return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
 def stream_seed(seed: int, *labels: object) -> int:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -267,3 +269,27 @@ def test_refuses_hardware_that_is_not_here(tmp_path: Path) -> None:
         train(source(), tmp_path / "m.safetensors", RECIPE, hardware=Hardware("no such thing"))
     with pytest.raises(SettingsError, match="1 or more devices"):
         Hardware(devices=0)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "pictures", 40)
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        "embed_dim = 16\ndepth = 1\nnum_heads = 2\npatch_size = 4\nepochs = 3\nbatch_size = 8\n"
+        "learning_rate = 0.064\nwarmup_epochs = 1.0\nmixup = 0.0\ncutmix = 0.0\n"
+        "drop_path = 0.0\nerase_probability = 0.0\nbfloat16 = false\n"
+        "[preprocessing]\ninput_size = [3, 16, 16]\ncrop_pct = 1.0\n"
+    )
+    for devices in (1, 2):
+        command = [sys.executable, "-m", "scotoma", "train", "pevit", str(folder)]
+        command += ["--test", str(folder), "--recipe", str(recipe), "--accelerator", "cpu"]
+        command += ["--devices", str(devices), "-o", str(tmp_path / f"{devices}.safetensors")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert done.stdout.count("written to") == 1
+        assert done.stdout.count("epoch 3/3") == 1
+        assert "accuracy 1.0000" in done.stdout
+    one, two = (saved.load(tmp_path / f"{devices}.safetensors")[0] for devices in (1, 2))
+    # Each process mirrors its own share of a batch, so the runs are alike, not the same.
+    for (name, a), (_, b) in zip(one.named_parameters(), two.named_parameters(), strict=True):
+        assert float((a - b).norm()) < 0.5 * float(a.norm()) + 0.1, name
