@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+from benchmarks.architectures_page import LIST, write_list
 from benchmarks.page import NAMES, PAGE, write_page
 from benchmarks.readme import README, write_readme
 from benchmarks.record import CACHE, RESULTS, Benchmark, Book, Job, Options, fingerprint_of
@@ -41,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not given.quick:
         write_page()
         write_readme()
-        _say(f"wrote {PAGE.name} and the table of {README.name}")
+        write_list()
+        _say(f"wrote {PAGE.name}, {LIST.name} and the table of {README.name}")
     return 0
 
 

@@ -20,6 +20,7 @@ NAMES = (
     "memory",
     "faults",
     "cells",
+    "architectures",
 )
 """Every benchmark, in the order of the page; each is a module of this package that has a
 ``BENCHMARK``, and its rows are in ``results/NAME.json``."""

@@ -14,6 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmarks are no part of the installed package
 
+from benchmarks.architectures import examine  # noqa: E402
+from benchmarks.architectures_page import LIST, render_list  # noqa: E402
+from benchmarks.architectures_page import render as render_sweep  # noqa: E402
 from benchmarks.figures import quantile, rate, spread, wilson  # noqa: E402
 from benchmarks.page import NAMES, PAGE, render_page, table  # noqa: E402
 from benchmarks.readme import README, render_readme  # noqa: E402
@@ -100,6 +103,42 @@ def test_table_lines_have_equal_columns() -> None:
 
 def test_page_is_what_the_rows_say() -> None:
     assert PAGE.read_text("utf-8") == render_page(), "run: python -m benchmarks render"
+
+
+def test_list_of_architectures_is_what_the_rows_say() -> None:
+    rows = Book("architectures").rows
+    if not rows:
+        pytest.skip("the sweep over architectures has not been run")
+    assert LIST.read_text("utf-8") == render_list(rows), "run: python -m benchmarks render"
+
+
+def test_sweep_examines_a_model_that_depends_on_its_stem() -> None:
+    values = examine("test_vit", seed=0)
+    assert (values["adapts"], values["stem"], values["block"]) == (True, "patches", 16)
+    assert values["error"] < 1e-5
+    assert values["contrast"] > 0.1, "the answers must depend on the picture"
+    refused = examine("crossvit_tiny_240", seed=0)
+    assert refused["adapts"] is False
+    assert "resizes the picture" in refused["reason"]
+
+
+def test_sweep_counts_what_adapts_exactly() -> None:
+    common = {"family": "a", "kernel": [7, 7], "stride": [2, 2], "stem": "overlapping"}
+    common |= {"decisions_changed": 0, "adapts": True, "block": 16, "input_size": [3, 8, 8]}
+    found = [
+        {**common, "error": 1e-6},
+        {**common, "error": 1e-3, "error_rounding": 1e-4, "error_double": 1e-12},
+        {"family": "b", "adapts": False, "reason": "a resized picture"},
+        {"family": "b", "adapts": None, "reason": "too large"},
+    ]
+    rows = [{"what": f"model{number}", "values": values} for number, values in enumerate(found)]
+    page = render_sweep(rows)
+    assert "3 could be built" in page
+    assert "2 of these adapt (66.7 %), 1 with" in page
+    assert "| model1 | 1.0e-03 | 1.0e-04 | 1.0e-12 |" in page
+    assert "a resized picture" in page
+    assert "too large" in page
+    assert "b: 0 of 2" in render_list(rows)
 
 
 def test_readme_table_is_what_the_rows_say() -> None:

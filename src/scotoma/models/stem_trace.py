@@ -189,7 +189,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _move(self, func: Any, given: tuple[Any, Any], output: Any, *, others: int) -> None:
         packet = func.overloadpacket
         if packet not in (MOVES | _PADS_BY_PIXELS) or not isinstance(output, Tensor):
-            raise self._refusal(f"computes with the picture by {func}")
+            why = "resizes" if "upsample" in str(func) else "computes with"
+            raise self._refusal(
+                f"{why} the picture by {func}; only a convolution or a matrix product over "
+                "patches can take up a block map"
+            )
         if output.dtype != self._image.dtype:
             raise self._refusal(f"turns the picture into {output.dtype}")
         if others and packet is not _ATEN.index:

@@ -138,7 +138,7 @@ def test_every_branch_that_reads_the_picture_is_found() -> None:
         (nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), "copies parts"),
         (nn.Sequential(nn.ConstantPad2d(1, 0.5), nn.Conv2d(3, 4, 3)), "pads the picture with 0.5"),
         (nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)), r"module '0' computes.*batch_norm"),
-        (nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 4, 3)), "'0' computes.*upsample"),
+        (nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 4, 3)), "'0' resizes.*upsample"),
         (nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(3, 4, 3)), "max_pool"),
         (nn.ConvTranspose2d(3, 4, 3), "only plain 2-D"),
         (nn.Sequential(nn.Flatten(2), nn.Linear(1024, 4)), "rearranged"),
