@@ -127,10 +127,12 @@ class Classifier:
     def _check_keyless(self, release: Release) -> None:
         """Raise unless the network itself names the release's scheme and patches."""
         form = ReleaseForm.of(release)
-        if form.scheme not in getattr(self.network, "reads", ()):
+        reads = getattr(self.network, "reads", ())
+        if form.scheme not in reads:
+            advice = "adapt it first: scotoma adapt" if form.key_id else "train one that does"
             raise ReleaseError(
                 f"expected a model that reads releases of {form}, got {self.name}, which reads "
-                "none; adapt it first: scotoma adapt"
+                f"{', '.join(sorted(reads)) or 'pictures only'}; {advice}"
             )
         sides = getattr(getattr(self.network, "patch_embed", None), "patch_size", None)
         block = form.settings.get("block")
