@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from scotoma.core.errors import ModelError, UnsupportedModelError
+from scotoma.models.graph_modules import with_convolution_modules
 from scotoma.models.positions import permute_positions
 from scotoma.models.stem_layer import BlockStem, BlockStemSettings
 from scotoma.models.stem_weights import answer_range, block_weight, dense_weight, patch_weight
@@ -70,6 +71,8 @@ def adapt_stems(
         True
     """
     _check_maps(inverse, input_size[0], block)
+    if any(isinstance(part, fx.GraphModule) for part in network.modules()):
+        network = with_convolution_modules(copy_sharing(network))
     if order is not None:
         network = permute_positions(network, input_size, block, order)
     stems = find_stems(network, input_size)
