@@ -21,6 +21,8 @@ NAMES = (
     "faults",
     "cells",
     "architectures",
+    "encryption",
+    "encryption_speed",
 )
 """Every benchmark, in the order of the page; each is a module of this package that has a
 ``BENCHMARK``, and its rows are in ``results/NAME.json``."""

@@ -20,12 +20,14 @@ __all__ = ["BENCHMARK"]
 
 SOURCES = ("mobilenetv2", "squeezenet1_1")
 LEFT_OUT = tuple(name for name in FAMILIES if name not in SOURCES)
-BASE = "as shipped"
+BASE = "as shipped"  # the name of what was, when the trials began
+BASE_TRANSFER = {"steps": 16, "margin": 6.0, "diversity": 1.0}
 CHANGES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     (BASE, {}, {}),
     ("least steps 0", {}, {"steps": 0}),
     ("least steps 4", {}, {"steps": 4}),
     ("least steps 64", {}, {"steps": 64}),
+    ("least steps 64, margin 12", {}, {"steps": 64, "margin": 12.0}),
     ("margin 2", {}, {"margin": 2.0}),
     ("margin 12", {}, {"margin": 12.0}),
     ("no random views", {}, {"diversity": 0.0}),
@@ -36,8 +38,16 @@ CHANGES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     ("cells of 16/256", {"cell": 16.0}, {}),
 )
 """Name, changed fields of the search, changed fields of its transfer settings."""
+_BASE_TEXT = "none: 16 steps at least, margin 6"
 _COLUMNS = ("all", "flipped")
-EXEMPLAR_CHANGES = (BASE, "least steps 0", "least steps 64", "margin 12", "cells of 8/256")
+EXEMPLAR_CHANGES = (
+    BASE,
+    "least steps 0",
+    "least steps 64",
+    "least steps 64, margin 12",
+    "margin 12",
+    "cells of 8/256",
+)
 
 
 def _jobs(options: Options) -> Iterator[Job]:
@@ -45,9 +55,11 @@ def _jobs(options: Options) -> Iterator[Job]:
 
     for mode in ("transfer", "transfer + exemplars"):
         for name, search_fields, transfer_fields in CHANGES:
-            if "exemplars" in mode and name not in EXEMPLAR_CHANGES:
+            if (name not in EXEMPLAR_CHANGES) if "exemplars" in mode else "64, margin" in name:
                 continue
-            search = SearchSettings(**search_fields, transfer=Transfer(**transfer_fields))
+            search = SearchSettings(
+                **search_fields, transfer=Transfer(**{**BASE_TRANSFER, **transfer_fields})
+            )
             config = {
                 "regions": "center:0.3",
                 "sources": list(SOURCES),
@@ -74,7 +86,7 @@ def _render(rows: Sequence[Row]) -> str:
     head += [f"{name}: {key}" for name in LEFT_OUT for key in _COLUMNS]
     lines = [
         [
-            row["config"]["change"],
+            _BASE_TEXT if row["config"]["change"] == BASE else row["config"]["change"],
             "yes" if "exemplars" in row["config"]["mode"] else "no",
             number(row["values"]["steps"]["mean"], 1),
             *(percent(row["values"]["models"][n][key]) for n in LEFT_OUT for key in _COLUMNS),
@@ -87,7 +99,8 @@ def _render(rows: Sequence[Row]) -> str:
             "",
             f"`center:0.3`, {rows[0]['n']} pictures, searched with {' and '.join(SOURCES)}; "
             "agreement of the models left out, of all pictures and of those that the fill alone "
-            "flips on them. The goal is 75 % of the flipped.",
+            "flips on them. The goal is 75 % of the flipped. What won is what is shipped: "
+            "at least 64 steps.",
             "",
             table(head, lines),
         ]

@@ -16,7 +16,8 @@ class Transfer:
     """How to make models agree that take no part in the search.
 
     Args:
-        steps: Least number of gradient steps, each under another random view.
+        steps: Least number of gradient steps, each under another random view. Agreement grows
+            with them, and so does the time.
         margin: Lead, in logits, instead of the search's own where that is smaller.
         diversity: Strength of the random views; see :func:`scotoma.ops.diversity.random_views`.
 
@@ -24,7 +25,7 @@ class Transfer:
         SettingsError: A value outside its range.
     """
 
-    steps: int = 16
+    steps: int = 64
     margin: float = 6.0
     diversity: float = 1.0
 
