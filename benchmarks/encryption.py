@@ -56,13 +56,19 @@ def _jobs(options: Options) -> Iterator[Job]:
                 config = {
                     "model": model,
                     "pictures": "cifar10/test" if model in CIFAR else "imagenet",
-                    "subset": options.count(1000 if model in CIFAR else 846, 8),
+                    "subset": options.count(_count(model, scheme["scheme"]), 8),
                     "block": block,
                     **{k: list(v) if isinstance(v, tuple) else v for k, v in scheme.items()},
                     "seed": options.seed,
                 }
                 what = f"decisions on releases: {model}, {scheme['scheme']}, blocks of {block}"
                 yield Job(what, config, partial(_measure, config, scheme))
+
+
+def _count(model: str, scheme: str) -> int:
+    if model in CIFAR:
+        return 1000
+    return 846 if scheme == "orthogonal" else 200  # all of them, where the maps are the paper's
 
 
 def _measure(config: dict[str, Any], scheme: dict[str, Any]) -> Measured:
