@@ -41,7 +41,7 @@ class ReferenceEncoding(nn.Module):
         dim: Width of a token.
 
     Source:
-        Hao et al., Human-Imperceptible, Machine-Recognizable Images, IJCAI 2025.
+        Hao et al., Human-Imperceptible, Machine-Recognizable Images, IJCAI, arXiv 2306.03679.
     """
 
     def __init__(self, dim: int) -> None:
@@ -135,7 +135,7 @@ class PEViT(VisionTransformer):
         detection; here the classifier of mixed pictures has that embedding too.
 
     Source:
-        Hao et al., Human-Imperceptible, Machine-Recognizable Images, IJCAI 2025.
+        Hao et al., Human-Imperceptible, Machine-Recognizable Images, IJCAI, arXiv 2306.03679.
     """
 
     def __init__(

@@ -82,7 +82,7 @@ class PEYOLOS(YolosForObjectDetection):  # type: ignore[misc]
         someone averaged before. Both are the same (:func:`scotoma.ops.blocks.mix_patches`).
 
     Source:
-        Hao et al., Human-Imperceptible, Machine-Recognizable Images, IJCAI 2025.
+        Hao et al., Human-Imperceptible, Machine-Recognizable Images, IJCAI, arXiv 2306.03679.
         Fang et al., You Only Look at One Sequence, NeurIPS 2021.
     """
 

@@ -5,7 +5,7 @@ from a plain picture as from its release: training reads plain pictures, and the
 hold that the trained network answers alike on both.
 
 Source:
-    Hao et al., Human-Imperceptible, Machine-Recognizable Images, IJCAI 2025.
+    Hao et al., Human-Imperceptible, Machine-Recognizable Images, IJCAI, arXiv 2306.03679.
     Touvron et al., Training data-efficient image transformers, ICML 2021 (the recipe).
 """
 

@@ -1,7 +1,7 @@
 """Train PEYOLOS and its plain twin under one recipe.
 
 Source:
-    Hao et al., Human-Imperceptible, Machine-Recognizable Images, IJCAI 2025.
+    Hao et al., Human-Imperceptible, Machine-Recognizable Images, IJCAI, arXiv 2306.03679.
     Fang et al., You Only Look at One Sequence, NeurIPS 2021 (views, loss, optimizer).
 """
 
