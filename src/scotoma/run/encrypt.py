@@ -20,6 +20,7 @@ from scotoma.images.ciphertext import (
 )
 from scotoma.images.read import decode_picture
 from scotoma.models.preprocessing import Preprocessing
+from scotoma.ops.generators import seeded_generator
 from scotoma.protections.encrypt.encryption import open_protection
 from scotoma.protections.encrypt.settings import EncryptSettings
 from scotoma.run.conversion import (
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Encryptor", "encrypt"]
 
-_DOMAIN = b"scotoma fresh randomness 1\0"
+_DOMAIN = b"scotoma fresh randomness 2\0"
 
 
 def encrypt(
@@ -155,7 +156,7 @@ class Encryptor:
         # The stored numbers, as the model's own preprocessing would read them.
         picture = decode_picture(data, name=name, keep_profile=True)
         images = self._preprocessing.transform(picture.to_pil())[None]
-        generator = Generator().manual_seed(_seed_of(data, self._seed))
+        generator = _generator_of(data, self._seed, self._key)
         release = self._protection.protect(images.to(self._device), self._key, generator=generator)
         _check_hidden(release.data.cpu(), images, name)
         facts = {}
@@ -177,15 +178,17 @@ _KEY_ADVICE = {
 }
 
 
-def _seed_of(data: bytes, seed: int) -> int:
-    """Return a seed of a picture's own: the same in any order of work, never another picture's.
+def _generator_of(data: bytes, seed: int, key: Key | None) -> Generator:
+    """Return a picture's own randomness: the same in any order of work, never another picture's.
 
-    It comes from the content, under a label: neither the picture's name nor the hash in the
-    manifest tells it to anyone who does not have the picture.
+    It comes from the content, under a label, and from the key where there is one: neither the
+    picture's name nor the hash in the manifest tells it to anyone who does not have the picture.
+    All of the hash goes into it; of a seed, torch would use 32 bits, which can be tried out.
     """
     digest = hashlib.sha256(_DOMAIN + seed.to_bytes(8, "little"))
     digest.update(data)
-    return int.from_bytes(digest.digest()[:8], "little") >> 1
+    secret = _DOMAIN + digest.digest()
+    return seeded_generator(secret if key is None else key.mac(secret))
 
 
 def _check_hidden(data: Tensor, images: Tensor, name: str) -> None:

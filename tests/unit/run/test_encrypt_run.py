@@ -180,6 +180,27 @@ def test_the_manifest_does_not_tell_the_order(pictures: Path, tmp_path: Path) ->
     assert true != sorted(true)
 
 
+def test_orders_follow_from_no_seed_that_can_be_tried_out(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch uses 32 bits of a seed: all 2^32 orders are looked through within a day."""
+    states = []
+    shuffle = encryption.KeylessEncryption.protect
+
+    def spy(self: Any, images: Tensor, key: Any, *, generator: torch.Generator) -> Release:
+        states.append(generator.get_state())
+        return shuffle(self, images, key, generator=generator)
+
+    monkeypatch.setattr(encryption.KeylessEncryption, "protect", spy)
+    go(pictures, tmp_path / "out", SHUFFLE)
+    assert len(states) == 1 + 4  # the first is no picture's
+    for state in states[1:]:
+        first, second = state[24:40].view(torch.int64).tolist()
+        seeded = torch.Generator().manual_seed(first).get_state()[24:40].view(torch.int64).tolist()
+        assert seeded[0] == first  # so this is where torch keeps a seed and what follows from it
+        assert seeded[1] != second
+
+
 # -- resuming ---------------------------------------------------------------------------------
 
 

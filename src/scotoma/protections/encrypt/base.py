@@ -75,6 +75,10 @@ class Encryption(ABC):
             ImageError: Another shape, type or size, or values that are not finite.
             CipherKeyError: No key for a keyed scheme, or one for a key-less one.
             SettingsError: No generator for a scheme that draws.
+
+        Security:
+            What is drawn is as secret as the generator's state, and ``torch.Generator()`` begins
+            with the same one in every process; see :mod:`scotoma.ops.generators`.
         """
         from scotoma.ops.blocks import pad_to_blocks
 
@@ -164,7 +168,7 @@ class Encryption(ABC):
         if generator is None and self._scheme.fresh:
             raise SettingsError(
                 f"expected a generator for scheme {self.settings.scheme!r}, which draws anew "
-                "for each picture, got none; pass torch.Generator().manual_seed(...)"
+                "for each picture, got none; pass seeded_generator(...) of scotoma.ops.generators"
             )
         if generator is not None and generator.device.type != "cpu":
             raise SettingsError(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from scotoma.core.errors import ImageError, SecretError
 from scotoma.models.preprocessing import Preprocessing
+from scotoma.ops.generators import seeded_generator
 from scotoma.protections.encrypt.encryption import open_protection
 from scotoma.protections.encrypt.settings import EncryptSettings
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Encrypt"]
 
-_SEEDS = 2**62
+_SEED_BYTES = 32
 
 
 class Encrypt(nn.Module):
@@ -39,6 +40,8 @@ class Encrypt(nn.Module):
     Security:
         Holds the key. It refuses to be pickled or copied, hence data loaders must start their
         workers by fork; elsewhere encrypt after the loader, in the main process.
+        torch's global state comes from 32 bits of a seed. That does for training; who hands out
+        releases passes ``protect`` a generator of :mod:`scotoma.ops.generators` for each.
 
     Example::
 
@@ -71,7 +74,8 @@ class Encrypt(nn.Module):
         batch = images if images.ndim == 4 else images[None]
         generator = None
         if self._protection.fresh:
-            generator = Generator().manual_seed(int(torch.randint(_SEEDS, ())))
+            drawn = torch.randint(256, (_SEED_BYTES,), dtype=torch.uint8)
+            generator = seeded_generator(drawn.numpy().tobytes())
         data = self._protection.protect(batch, self._key, generator=generator).data
         return data if images.ndim == 4 else data[0]
 
