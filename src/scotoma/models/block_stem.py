@@ -84,7 +84,9 @@ def adapt_stems(
     for stem in stems:
         module = network.get_submodule(stem.module)
         replacements.append((module, _adapt(stem, module, input_size, block, inverse)))
-    return copy_sharing(network, replacements)
+    adapted = copy_sharing(network, replacements)
+    _check_forgotten(adapted, [module for module, _ in replacements], inverse)
+    return adapted
 
 
 def valid_blocks(stems: Sequence[Stem], *, limit: int = 64) -> list[int]:
@@ -101,8 +103,8 @@ def _is_multiple(stem: Stem, block: int) -> bool:
 
 
 def _is_part(stem: Stem, block: int) -> bool:
-    owned = stem.is_own_weight or stem.operation == "linear"
-    return owned and stem.is_patch and all(side % block == 0 for side in stem.kernel)
+    whole = all(side % block == 0 for side in stem.kernel)
+    return stem.is_own_weight and stem.is_patch and whole
 
 
 def _check_block(stems: Sequence[Stem], block: int) -> None:
@@ -145,6 +147,24 @@ def _with_margins_at(
         return tuple(stems)
     there = {stem.module: stem.margin for stem in find_stems(network, size)}
     return tuple(replace(stem, margin=there[stem.module]) for stem in stems)
+
+
+def _check_forgotten(adapted: nn.Module, plain: Sequence[nn.Module], inverse: Tensor) -> None:
+    """Raise where the adapted network still has weights of a plain stem.
+
+    They and the adapted ones together give the maps away, to whoever has nothing but this network.
+    """
+    if torch.equal(inverse, torch.eye(*inverse.shape[2:]).to(inverse).expand_as(inverse)):
+        return  # blocks change places only, and so the stem may stay as it was
+    secret = [value for stem in plain for value in stem.parameters() if value.ndim > 1]
+    kept = {**dict(adapted.named_parameters()), **dict(adapted.named_buffers())}
+    for name, value in kept.items():
+        same = [w for w in secret if w.shape == value.shape and w.device == value.device]
+        if any(torch.equal(value, weight) for weight in same):
+            raise UnsupportedModelError(
+                f"expected a network that has its first layer's weights once, got a plain copy as "
+                f"{name!r}, by which anyone could solve for the cipher; remove it"
+            )
 
 
 def _adapt(

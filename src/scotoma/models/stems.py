@@ -154,16 +154,18 @@ def _stem_of(reading: Reading, network: nn.Module, input_size: tuple[int, int, i
             f"{name} does more than read the picture by one {reading.operation}; "
             "expected that in a module of its own, which can be replaced"
         )
-    owned = getattr(network.get_submodule(reading.module), "weight", None)
-    is_own = owned is not None and (
-        owned.untyped_storage()._cdata == reading.weight.untyped_storage()._cdata
-        and owned.shape == reading.weight.shape
-    )
+    module = network.get_submodule(reading.module)
+    is_own = _is_same(getattr(module, "weight", None), reading.weight)
     if reading.operation == "convolution":
         margin = _padding_around(reading.entered, input_size)
         inner = _padding_around(reading.source, input_size)
         if margin is not None and inner is not None:
             return _plain_stem(reading, name, margin, inner, is_own)
+    if reading.operation == "linear" and not is_own:
+        raise UnsupportedModelError(
+            f"{name} multiplies the picture's patches with numbers that are not its parameter "
+            "'weight' as it is; expected a plain nn.Linear, whose weight can be replaced"
+        )
     if reading.entered.numel() == reading.source.numel():
         stem = _cell_stem(reading, input_size)
         if stem is not None:
@@ -171,6 +173,16 @@ def _stem_of(reading: Reading, network: nn.Module, input_size: tuple[int, int, i
     raise UnsupportedModelError(
         f"{name} gets the picture's pixels rearranged by the network in a way that blocks "
         "cannot follow; expected the picture itself, zero-padded, or cut into equal cells"
+    )
+
+
+def _is_same(owned: object, used: Tensor) -> bool:
+    """Whether a parameter is what was used: the same numbers in the same order, not recomputed."""
+    return (
+        isinstance(owned, nn.Parameter)
+        and owned.untyped_storage()._cdata == used.untyped_storage()._cdata
+        and (owned.shape, owned.stride()) == (used.shape, used.stride())
+        and bool(owned.storage_offset() == used.storage_offset())
     )
 
 
@@ -252,6 +264,7 @@ def _cell_stem(reading: Reading, input_size: tuple[int, int, int]) -> Stem | Non
         groups=1,
         places=places,
         cell=cell,
+        is_own_weight=reading.operation == "linear",
     )
 
 

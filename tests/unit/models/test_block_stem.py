@@ -118,6 +118,56 @@ def test_in_double_precision_the_answers_are_the_same_to_rounding(name: str) -> 
         assert relative_error(answers, network(images)) < 1e-12
 
 
+class _Turned(nn.Module):
+    """A patch embedding that uses its weight the other way round: the same memory, read anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 3, 4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight.transpose(2, 3), stride=4)
+
+
+def _spectral() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.spectral_norm(nn.Conv2d(3, 8, 4, 4))
+
+
+@pytest.mark.parametrize("stem", [_Turned(), _spectral()], ids=["turned", "spectral"])
+def test_a_weight_that_is_not_used_as_it_is_kept_is_replaced_whole(stem: nn.Module) -> None:
+    network = nn.Sequential(stem).eval()
+    forward, inverse = random_maps(4)
+    adapted = adapt_stems(network, (3, 16, 16), 4, inverse)
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        answers = adapted(encrypt_blocks(images, forward, 4))
+        assert relative_error(answers, network(images)) < 1e-5
+
+
+class _Backup(nn.Module):
+    def __init__(self, kept: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 4, 4)
+        if kept == "parameter":
+            self.backup = self.conv.weight
+        else:
+            self.register_buffer("backup", self.conv.weight.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+@pytest.mark.parametrize("kept", ["parameter", "buffer"])
+def test_plain_weights_of_the_stem_stay_nowhere_in_the_network(kept: str) -> None:
+    _, inverse = random_maps(4)
+    with pytest.raises(UnsupportedModelError, match=r"a plain copy as 'backup'.*remove it"):
+        adapt_stems(_Backup(kept), (3, 16, 16), 4, inverse)
+    same = torch.eye(48).double()[None, None]  # as when blocks move and nothing else
+    adapt_stems(_Backup(kept), (3, 16, 16), 4, same)
+
+
 def test_an_adapted_patch_embedding_is_an_ordinary_network() -> None:
     network = build("test_vit")
     forward, inverse = random_maps(16)

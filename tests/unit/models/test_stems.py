@@ -130,9 +130,21 @@ def test_every_branch_that_reads_the_picture_is_found() -> None:
     assert kernels == {"stem.conv_kxk.conv": (3, 3), "stem.conv_1x1.conv": (1, 1)}
 
 
+class _Kernel(nn.Module):
+    """A matrix product over patches whose matrix has a name of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(8, 48))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(_patchify(x, 4), self.kernel)
+
+
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
+        (_Kernel(), "expected a plain nn.Linear"),
         (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), "only zeros"),
         (nn.Conv2d(3, 4, 3, padding=1, padding_mode="replicate"), "only zeros"),
         (nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), "copies parts"),
