@@ -63,7 +63,7 @@ def _jobs(options: Options) -> Iterator[Job]:
             yield Job(what, config, partial(_measure_encrypting, settings, batch, options))
     for name, blocks in READERS:
         for block in blocks:
-            config = {"kind": "read", "model": name, "block": block, "rounds": _ROUNDS, "batch": 8}
+            config = {"kind": "read", "model": name, "block": block, "rounds": _ROUNDS, "batch": 4}
             what = f"reading: {name}, blocks of {block}"
             yield Job(what, config, partial(_measure_reading, name, block, options))
     for name, block in ADAPTED:
@@ -132,7 +132,7 @@ def _measure_reading(name: str, block: int, options: Options) -> Measured:
         torch.randn(3 * block**2, 3 * block**2, dtype=torch.float64)
     ).Q.T.contiguous()
     adapted = adapt_stems(model, size, block, inverse[None, None])
-    images = torch.rand(8, *size, generator=Generator().manual_seed(options.seed))
+    images = torch.rand(4, *size, generator=Generator().manual_seed(options.seed))
     with torch.no_grad():
         ways = {"plain": partial(model, images), "adapted": partial(adapted, images)}
         seconds = _race(ways, rounds=3 if options.quick else _ROUNDS)
