@@ -63,6 +63,14 @@ def test_secrets_stay() -> None:
             leak(maps)
 
 
+@pytest.mark.parametrize("forward", [EYE, EYE.roll(1, -1), -EYE], ids=["same", "moved", "mixed"])
+def test_prepared_maps_stay_too(forward: Tensor) -> None:
+    cipher = prepare(BlockMaps(2, forward, forward.mT), Layout(3, 1, 2))
+    for leak in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(SecretError, match="prepare it again"):
+            leak(cipher)
+
+
 def test_maps_must_fit_the_picture() -> None:
     moved = BlockMaps(2, EYE, EYE, torch.tensor([1, 0]))
     prepare(moved, Layout(3, 1, 2))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Protocol
+from typing import NoReturn, Protocol, SupportsIndex
 
 import torch
 from torch import Generator, Tensor
 
-from scotoma.core.errors import SettingsError
+from scotoma.core.errors import SecretError, SettingsError
 from scotoma.ops.blocks import (
     from_blocks,
     gather_entries,
@@ -55,7 +55,17 @@ def prepare(maps: BlockMaps, layout: Layout, device: torch.device | str = "cpu")
     return _Moves(picture_index(sources, grid, maps.block, maps.order), device)
 
 
-class _Moves:
+class _Stays:
+    """Refuses to be copied or pickled: what it holds is as secret as the key."""
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise SecretError(
+            "expected a prepared cipher to stay where it is, got an attempt to copy or pickle it; "
+            "prepare it again from the key"
+        )
+
+
+class _Moves(_Stays):
     """Values change places within a picture and nothing else: one gather each way."""
 
     def __init__(self, index: Tensor, device: torch.device | str) -> None:
@@ -71,7 +81,7 @@ class _Moves:
         return gather_entries(data, self._inverse)
 
 
-class _Products:
+class _Products(_Stays):
     """Values mix: a matrix for each class of positions."""
 
     def __init__(self, maps: BlockMaps, device: torch.device | str) -> None:
