@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from scotoma.core.errors import ReleaseError
 from scotoma.images.ciphertext_envelope import MARK, damaged
+from scotoma.images.ciphertext_safetensors import MAX_HEADER
 from scotoma.images.read import MAX_PIXELS
 
 __all__ = ["is_marked", "is_png", "pack", "unpack"]
@@ -85,6 +86,8 @@ def unpack(data: bytes, name: str) -> tuple[str, NDArray[np.generic]]:
         raise damaged(name, "other PNG chunks, as image software writes them")
     width, height = _size(chunks[b"IHDR"], name)
     text = chunks[b"iTXt"][len(_LABEL) :]
+    if len(text) > MAX_HEADER:
+        raise damaged(name, f"metadata of {len(text)} bytes, more than any release has")
     if not text.isascii():
         raise damaged(name, "metadata that are not ASCII")
     rows = _inflate(chunks[b"IDAT"], height * (1 + width * _CHANNELS), name)

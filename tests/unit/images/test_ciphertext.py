@@ -482,6 +482,13 @@ def test_pngs_with_right_checksums_and_wrong_content() -> None:
             tracemalloc.stop()
 
 
+def test_metadata_of_a_size_that_no_release_has_are_not_even_parsed() -> None:
+    """Lists of lists take sixteen times the memory of their text."""
+    head, (kind, text), body, end = _chunks(SMALL["png"])
+    with pytest.raises(ReleaseError, match="more than any release has"):
+        decode(_png(head, (kind, text + b" " * 2**17), body, end))
+
+
 def test_a_later_format_says_to_update() -> None:
     def later(envelope: dict[str, Any], _: bytearray) -> None:
         envelope["format"] = 2
