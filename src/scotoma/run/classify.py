@@ -95,15 +95,15 @@ def classify(
         try:
             waiting += _read(path, classifier)
         except Exception as error:  # whatever is wrong with one input, the others are answered
-            settle(_answers(waiting, classifier, top))
+            settle(_answers(waiting, classifier, top, batch_size))
             waiting = []
             known = isinstance(error, ScotomaError)
             text = str(error) if known else f"{type(error).__name__}: {error}"
             settle([Verdict(str(path), None, (), text or type(error).__name__)])
         if len(waiting) >= batch_size:
-            settle(_answers(waiting, classifier, top))
+            settle(_answers(waiting, classifier, top, batch_size))
             waiting = []
-    settle(_answers(waiting, classifier, top))
+    settle(_answers(waiting, classifier, top, batch_size))
     return verdicts
 
 
@@ -124,20 +124,30 @@ def _read(path: Path, classifier: Classifier) -> list[_Read]:
     return [_Read(str(path), "picture", classifier.read(picture.to_pil()))]
 
 
-def _answers(waiting: Sequence[_Read], classifier: Classifier, top: int) -> list[Verdict]:
-    """Return a verdict on each, those of one shape asked together."""
+def _answers(
+    waiting: Sequence[_Read], classifier: Classifier, top: int, batch_size: int
+) -> list[Verdict]:
+    """Return a verdict on each, those of one shape asked together, so many at once at most."""
     verdicts: dict[int, Verdict] = {}
     for shape in dict.fromkeys(tuple(read.inputs.shape) for read in waiting):
         places = [n for n, read in enumerate(waiting) if tuple(read.inputs.shape) == shape]
-        try:
-            logits = classifier.logits(torch.stack([waiting[n].inputs for n in places]))
-        except ScotomaError as error:
-            for n in places:
-                verdicts[n] = Verdict(waiting[n].name, waiting[n].kind, (), str(error))
-            continue
-        for n, row in zip(places, logits, strict=True):
-            verdicts[n] = Verdict(waiting[n].name, waiting[n].kind, _top(row, classifier, top))
+        # One release may hold more pictures than a network has room for.
+        for start in range(0, len(places), batch_size):
+            part = places[start : start + batch_size]
+            found = _ask([waiting[n] for n in part], classifier, top)
+            verdicts.update(zip(part, found, strict=True))
     return [verdicts[n] for n in range(len(waiting))]
+
+
+def _ask(batch: Sequence[_Read], classifier: Classifier, top: int) -> list[Verdict]:
+    try:
+        logits = classifier.logits(torch.stack([read.inputs for read in batch]))
+    except ScotomaError as error:
+        return [Verdict(read.name, read.kind, (), str(error)) for read in batch]
+    return [
+        Verdict(read.name, read.kind, _top(row, classifier, top))
+        for read, row in zip(batch, logits, strict=True)
+    ]
 
 
 def _top(logits: Tensor, classifier: Classifier, top: int) -> tuple[Answer, ...]:
