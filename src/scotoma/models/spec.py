@@ -113,7 +113,7 @@ _enter(
     "scotoma",
     "loaders",
     "load_saved",
-    ("scotoma:FILE", "a model that scotoma train classifier wrote"),
+    ("scotoma:FILE", "a model that scotoma train or scotoma adapt wrote"),
 )
 _enter(
     "timm",
