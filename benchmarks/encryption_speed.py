@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from benchmarks.page import number, table
 from benchmarks.record import Benchmark, Job, Measured, Options, Row
 
-__all__ = ["BENCHMARK"]
+__all__ = ["BENCHMARK", "PATCHES"]
 
 SIDE = 224
 ENCRYPTIONS: tuple[dict[str, Any], ...] = (
@@ -45,6 +45,8 @@ READERS = (
     ("vgg11", (4, 8, 16)),
 )
 """timm model, block sides."""
+PATCHES = frozenset({"vit_tiny_patch16_224", "convmixer_768_32", "mixer_s32_224"})
+"""Those whose first layer cuts patches; the others' overlap."""
 ADAPTED = (
     ("mobilenetv2_100", 8),
     ("resnet50", 8),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from benchmarks.encryption_speed import PATCHES
 from benchmarks.page import percent, table
 from benchmarks.record import RESULTS, ROOT, Book, Row
 
@@ -24,6 +26,8 @@ def render_results(folder: Path = RESULTS) -> str:
         *_transfer(Book("transfer", folder).rows),
         *_speed(Book("speed", folder).rows),
         *_memory(Book("memory", folder).rows),
+        *_encryption(Book("encryption", folder).rows),
+        *_encryption_speed(Book("encryption_speed", folder).rows),
     ]
     return table(["what", "fill alone / others", "Scotoma", "goal"], lines) if lines else ""
 
@@ -109,6 +113,77 @@ def _memory(rows: Sequence[Row]) -> Iterator[list[str]]:
             f"{peaks[first]:.0f} and **{peaks[last]:.0f} MiB**",
             _verdict("flat", peaks[last] <= 1.1 * peaks[first]),
         ]
+
+
+def _encryption(rows: Sequence[Row]) -> Iterator[list[str]]:
+    if not rows:
+        return
+    models = len({row["config"]["model"] for row in rows})
+    changed = sum(row["values"]["safetensors float32"]["changed"]["count"] for row in rows)
+    n = sum(row["n"] for row in rows)
+    yield [
+        f"decisions changed by encrypting, float32 files, {models} trained models",
+        "",
+        f"**{changed} of {n:,}**",
+        _verdict("0", changed == 0),
+    ]
+    shares = [
+        row["values"]["png"]["changed"]["rate"]
+        for row in rows
+        if row["config"]["scheme"] == "orthogonal"
+    ]
+    yield [
+        "the same, 8-bit PNG files, `orthogonal`",
+        "",
+        f"**{100 * min(shares):.1f} to {100 * max(shares):.1f} %**",
+        "–",
+    ]
+    for scheme in ("orthogonal", "permute"):
+        wrong = max(
+            (row for row in rows if row["config"]["scheme"] == scheme),
+            key=lambda row: row["values"]["wrong_key"]["kept"]["rate"],
+        )["values"]["wrong_key"]
+        yield [
+            f"decisions right under a wrong key, `{scheme}`, worst of all rows",
+            f"{100 * wrong['chance']['rate']:.1f} % by chance",
+            f"**{100 * wrong['kept']['rate']:.1f} %**",
+            _verdict("near chance", wrong["kept"]["rate"] <= wrong["chance"]["rate"] + 0.05),
+        ]
+
+
+def _encryption_speed(rows: Sequence[Row]) -> Iterator[list[str]]:
+    def ratios(kind: str, key: str) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for row in rows:
+            if row["config"]["kind"] == kind:
+                found.setdefault(row["config"].get("model", ""), []).append(row["values"][key])
+        return found
+
+    read = ratios("read", "of_plain")
+    patches = [ratio for model in read if model in PATCHES for ratio in read[model]]
+    overlapping = [ratio for model in read if model not in PATCHES for ratio in read[model]]
+    encrypt = list(chain(*ratios("encrypt", "of_floor").values()))
+    adapt = list(chain(*ratios("adapt", "of_loading").values()))
+    for what, found, goal, met in (
+        ("speed of encrypting over the floor's", encrypt, "≥ 0.5×", lambda r: r >= 0.5),
+        ("time of an adapted model over the plain one's, patches", patches, "≤ 1.02×", _is_equal),
+        ("the same, overlapping first layers", overlapping, "", None),
+        ("time of adapting over that of loading", adapt, "≤ 1×", lambda r: r <= 1),
+    ):
+        if found:
+            count = sum(map(met, found)) if met else 0
+            yield [
+                f"{what}, {len(found)} jobs",
+                "1×",
+                f"**{min(found):.2f} to {max(found):.2f}×**",
+                _verdict(f"{goal}: {count} of {len(found)} jobs", count == len(found))
+                if met
+                else "–",
+            ]
+
+
+def _is_equal(ratio: float) -> bool:
+    return ratio <= 1.02
 
 
 def _verdict(goal: str, is_met: bool) -> str:
