@@ -64,6 +64,7 @@ def export_onnx(
     if program is None:
         raise ModelError("expected torch to return an ONNX program, got none; update torch")
     model = program.model_proto
+    _forget_origin(model)
     onnx.helper.set_model_props(model, {PROPERTY: json.dumps(dict(description), sort_keys=True)})
     try:
         onnx.save(model, str(path))
@@ -72,6 +73,32 @@ def export_onnx(
             f"expected an ONNX model of at most 2 GiB to write to {path}, got: {error}; leave "
             "--onnx out and serve the safetensors file"
         ) from error
+
+
+def _forget_origin(model: Any) -> None:
+    """Remove what the exporter notes for its developers: stack traces, with this machine's paths.
+
+    A file for somebody else's server should not name its owner's folders.
+    """
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+            _clear(part)
+        for value in graph.value_info:
+            _clear(value)
+        for node in graph.node:
+            for attribute in node.attribute:
+                graphs += [attribute.g] * attribute.HasField("g") + list(attribute.graphs)
+    for function in model.functions:
+        for part in (function, *function.node, *function.value_info):
+            _clear(part)
+
+
+def _clear(part: Any) -> None:
+    for field in ("metadata_props", "doc_string"):
+        if field in part.DESCRIPTOR.fields_by_name:  # older versions of the format have fewer
+            part.ClearField(field)
 
 
 def is_exported(path: Path) -> bool:
