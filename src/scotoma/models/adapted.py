@@ -118,7 +118,7 @@ def save_adapted(path: Path, network: nn.Module, model: AdaptedModel) -> None:
 
     Security:
         Whoever gets the file and also the plain model's weights can solve for the cipher:
-        give it only to who may read pictures under this key.
+        give it only to who may read pictures under this key. Its mode is 0600.
     """
     from scotoma.models.stem_layer import BlockStem
 
@@ -127,7 +127,8 @@ def save_adapted(path: Path, network: nn.Module, model: AdaptedModel) -> None:
         for name, module in network.named_modules()
         if isinstance(module, BlockStem)
     }
-    saved.write_weights(path, network.state_dict(), {**model.to_config(), "stems": stems})
+    header = {**model.to_config(), "stems": stems}
+    saved.write_weights(path, network.state_dict(), header, private=True)
 
 
 def is_adapted(path: Path) -> bool:
@@ -155,16 +156,25 @@ def load_adapted(spec: str, path: Path, device: str) -> Classifier:
     weights = read_weights(path)
     network = model.build(weights)
     fit_weights(network, weights, path, f"adapted {model.blueprint.architecture}")
-    return assemble(
-        spec,
-        file_label(path),
-        freeze(network, device),
-        model.preprocessing,
-        {} if model.classes is None else {"classes": model.classes},
-        differentiable=True,
-        device=device,
-        reads=model.reads,
-    )
+    frozen = freeze(network, device)
+    try:
+        return assemble(
+            spec,
+            file_label(path),
+            frozen,
+            model.preprocessing,
+            {} if model.classes is None else {"classes": model.classes},
+            differentiable=True,
+            device=device,
+            reads=model.reads,
+        )
+    except ModelError:
+        raise
+    except Exception as error:  # what a network says of another size has no common base
+        raise ModelError(
+            f"expected a network in {path} that reads releases {model.reads.shape}, got "
+            f"{type(error).__name__}: {error}; adapt the model again"
+        ) from error
 
 
 def _with_stem(

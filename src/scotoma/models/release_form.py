@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ __all__ = ["ReleaseForm", "check_preprocessing"]
 
 _CIPHER = ("scheme", "key_id", "dataset", "settings")
 # Floats went through a file and back, which keeps them; a pixel more or less it does not.
+_MOST_VALUES = 2**27  # half a GiB for one release; more is no picture that a network reads
 _READING = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
 
 
@@ -42,6 +44,18 @@ class ReleaseForm:
         sides = self.shape
         if len(sides) != 3 or not all(type(side) is int and side >= 1 for side in sides):
             raise ModelError(f"expected a release's shape (C, H, W), got {self.shape!r}")
+        # A model's file says it, before a network of its own making is asked.
+        if not math.prod(sides) <= _MOST_VALUES:
+            raise ModelError(
+                f"expected a release of at most {_MOST_VALUES} values, got {self.shape!r}; "
+                "adapt the model again"
+            )
+        texts = (self.scheme, self.key_id or "", self.dataset or "")
+        if not (all(isinstance(t, str) for t in texts) and isinstance(self.settings, Mapping)):
+            raise ModelError(
+                "expected a release's scheme, key id, dataset as text, and settings by name, got "
+                f"{(*texts, self.settings)!r}; adapt the model again"
+            )
 
     @classmethod
     def of(cls, release: Release) -> ReleaseForm:

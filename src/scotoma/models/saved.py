@@ -86,13 +86,20 @@ def save(path: Path, weights: Mapping[str, Tensor], model: SavedModel) -> None:
     write_weights(path, weights, header)
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+def write_weights(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    header: Mapping[str, Any],
+    *,
+    private: bool = False,
+) -> None:
     """Write tensors and one JSON object to a model file, in one step.
 
     Args:
         path: The file, ending in ``.safetensors``.
         weights: By name; tensors that share memory are written as often as they are named.
         header: Plain data.
+        private: Only its owner may read the file (mode 0600), at no time anyone else.
 
     Raises:
         FileError: It cannot be written.
@@ -102,6 +109,9 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], header: Mapping[str
 
     part = path.with_name(path.name + ".part")
     try:
+        part.unlink(missing_ok=True)  # or a link there would be followed, and its mode kept
+        if private:
+            part.touch(mode=0o600, exist_ok=False)
         save_file(_apart(weights), part, metadata={"scotoma": json.dumps(header, sort_keys=True)})
         part.replace(path)
     except (OSError, SafetensorError) as error:

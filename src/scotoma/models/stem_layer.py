@@ -32,6 +32,9 @@ class BlockStemSettings:
             own; 0 if it has not.
         period: Rows and columns of blocks after which the maps repeat.
         has_bias: Whether there is a bias.
+
+    Raises:
+        ModelError: Numbers of which no stem consists; they may come from anyone's file.
     """
 
     block: int
@@ -44,6 +47,40 @@ class BlockStemSettings:
     cell: int = 0
     period: tuple[int, int] = (1, 1)
     has_bias: bool = True
+
+    def __post_init__(self) -> None:
+        try:
+            fits = self._is_whole() and all(map(self._fits, (0, 1)))
+        except (TypeError, IndexError) as error:
+            raise ModelError(
+                f"expected whole numbers as the geometry of a block stem, got {self}; "
+                "adapt the model again"
+            ) from error
+        if not fits:
+            raise ModelError(
+                f"expected the geometry of a block stem, got {self}; adapt the model again"
+            )
+
+    def _is_whole(self) -> bool:
+        """Whether there are as many blocks, features and cells as there can be."""
+        parts = (self.block, *self.release_size, self.features, *self.share, *self.period)
+        return (
+            len(self.release_size) == 3
+            and min(*parts, *self.output) >= 1
+            and min(*self.margin, self.cell) >= 0
+        )
+
+    def _fits(self, axis: int) -> bool:
+        """Whether blocks, their shares and their answers cover the output, and not much more."""
+        side, share, output = self.release_size[1 + axis], self.share[axis], self.output[axis]
+        first, last = self.ranges[axis]
+        reached = (side // self.block - 1) * share + last
+        return (
+            side % self.block == 0
+            and self.block % share == 0
+            and first <= 0
+            and reached >= output - 1
+        )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> BlockStemSettings:

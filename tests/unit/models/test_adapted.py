@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,23 @@ def test_nothing_of_the_key_is_in_the_file(tmp_path: Path) -> None:
             assert form.contiguous().numpy().tobytes()[:64] not in data
 
 
+def test_the_file_is_its_owners_alone_while_it_is_written_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import safetensors.torch
+
+    modes = []
+
+    def save(tensors: dict[str, Tensor], part: Path, **more: Any) -> None:
+        modes.append(stat.S_IMODE(part.stat().st_mode))
+        save_file(tensors, part, **more)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", save)
+    path = tmp_path / "adapted.safetensors"
+    write(path, "patches", EncryptSettings("permute", block=8))
+    assert [*modes, stat.S_IMODE(path.stat().st_mode)] == [0o600, 0o600]
+
+
 # -- models and releases that do not belong together ------------------------------------------
 
 
@@ -261,6 +279,16 @@ BAD = {
     "no form": (lambda h, w: h.pop("reads") and None, "damaged"),
     "form": (lambda h, w: h.update(reads={"scheme": 1}), "adapt the model again"),
     "shape": (lambda h, w: h["reads"].update(shape=[3, -1, 5]), "shape"),
+    "huge shape": (lambda h, w: h["reads"].update(shape=[3, 2**31, 2**31]), "at most"),
+    "scheme of numbers": (lambda h, w: h["reads"].update(scheme=5), "as text"),
+    "settings of a list": (lambda h, w: h["reads"].update(settings=[1]), "by name"),
+    "no share": (lambda h, w: _stem(h).update(share=[0, 0]), "adapt the model again"),
+    "minus a share": (lambda h, w: _stem(h).update(share=[-2, -2]), "adapt the model again"),
+    "huge share": (lambda h, w: _stem(h).update(share=[2**40, 2**40]), "adapt the model again"),
+    "huge output": (lambda h, w: _stem(h).update(output=[2**40, 2**40]), "adapt the model again"),
+    "huge margin": (lambda h, w: _stem(h).update(margin=[2**40] * 4), "adapt the model again"),
+    "a cell of all": (lambda h, w: _stem(h).update(cell=-1), "adapt the model again"),
+    "another size": (lambda h, w: h["reads"].update(shape=[3, 40, 32]), "adapt"),
     "no stems": (lambda h, w: h.update(stems={}), "tensors"),
     "stem elsewhere": (
         lambda h, w: (
