@@ -241,7 +241,7 @@ def test_adaptable_models_are_told_with_their_reasons(place: Path) -> None:
     result = scotoma("list", "models", "--adaptable", cwd=place)
     assert (result.code, result.err) == (0, "")
     rows = dict(line.split(maxsplit=1) for line in result.out.splitlines())
-    assert rows["embedded"].startswith("yes, blocks 1, 2, 4, 8")
+    assert rows["embedded"].startswith("yes, blocks 2, 4, 8, 12")
     assert rows["onnx:FILE"].startswith("no: ")
 
     names = ("resnet18", "vit_tiny_patch16_224", "scotoma:m.safetensors")

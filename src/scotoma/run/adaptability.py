@@ -117,6 +117,7 @@ def check_network(
             blocks = _check_positions(network, input_size, stems)
         else:
             blocks = _blocks(stems, per_position=scheme == "orthogonal-per-block")
+            blocks = [block for block in blocks if block >= schemes.get(scheme).least_block]
     except ScotomaError as error:
         return Adaptability(name, False, (), str(error))
     if not blocks:

@@ -42,6 +42,7 @@ class Scheme:
         apply: Key-less: from padded ``(B, C, H, W)`` images, settings and a generator to
             the release's data.
         fresh: Whether every call draws new randomness, so that a generator is needed.
+        least_block: Smallest block side; below it the release would show the picture.
 
     Raises:
         SettingsError: Both of ``derive`` and ``apply``, or neither.
@@ -54,6 +55,7 @@ class Scheme:
     derive: Callable[[Key, EncryptSettings, Layout], BlockMaps] | None = None
     apply: Callable[[Tensor, EncryptSettings, Generator | None], Tensor] | None = None
     fresh: bool = False
+    least_block: int = 1
 
     def __post_init__(self) -> None:
         if (self.derive is None) == (self.apply is None):
@@ -79,18 +81,23 @@ _ANY_STEM = (
     "the layer is rewritten and the rest stays"
 )
 
+# Of one pixel to a block such a scheme changes colours only, and everyone sees the picture.
+_IN_PLACE = 2
+
 for _scheme in (
     Scheme(
         "orthogonal",
         "one secret random rotation for all blocks (Aso et al. 2023)",
         _ANY_STEM,
         derive=keyed.derive_one_orthogonal,
+        least_block=_IN_PLACE,
     ),
     Scheme(
         "permute",
         "one secret order of the values within all blocks",
         _ANY_STEM,
         derive=keyed.derive_one_permutation,
+        least_block=_IN_PLACE,
     ),
     Scheme(
         "orthogonal-per-block",
@@ -99,6 +106,7 @@ for _scheme in (
         "holds one weight per position within the period, so it grows with it",
         options=frozenset({"period"}),
         derive=keyed.derive_orthogonal_per_block,
+        least_block=_IN_PLACE,
     ),
     Scheme(
         "block-shuffle",

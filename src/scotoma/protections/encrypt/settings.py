@@ -105,6 +105,11 @@ class EncryptSettings:
                     f"expected no {field.name} for scheme {self.scheme!r}, which does not read "
                     f"it, got {getattr(self, field.name)!r}; leave it out"
                 )
+        if not self.block >= scheme.least_block:
+            raise SettingsError(
+                f"expected a block of at least {scheme.least_block} for scheme {self.scheme!r}, got "
+                f"{self.block}, with which everyone would see the picture; take 4 or more"
+            )
         if self.dataset and not scheme.keyed:
             raise SettingsError(
                 f"expected no dataset label for the key-less scheme {self.scheme!r}, "
