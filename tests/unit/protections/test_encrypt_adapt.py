@@ -9,7 +9,7 @@ from timm.models.convmixer import ConvMixer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Generator, Tensor, nn
 
-from scotoma.core.errors import UnsupportedModelError
+from scotoma.core.errors import ModelError, UnsupportedModelError
 from scotoma.core.keys import Key
 from scotoma.models.preprocessing import Preprocessing
 from scotoma.protections.encrypt.encryption import open_protection
@@ -125,3 +125,32 @@ def test_completed_sides_are_read_away(scheme: str) -> None:
     assert release.data.shape == (4, 3, 32, 28)
     adapted = protection.adapt(network, KEY)
     torch.testing.assert_close(adapted(release.data), network(images), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "block", "fits"),
+    [
+        ("shuffle", 8, True),
+        ("shuffle", 16, True),
+        ("shuffle", 4, False),
+        ("mix", 8, True),
+        ("mix", 16, False),
+        ("mix", 4, False),
+    ],
+)
+def test_keyless_readers_say_which_patches_they_read(scheme: str, block: int, fits: bool) -> None:
+    from scotoma.models.pevit import PEViT
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+        network = PEViT(release=scheme, num_classes=5, **sizes).eval().requires_grad_(False)
+    protection = open_protection(EncryptSettings(scheme, block), READING)
+    images = make_images(2)
+    data = protection.protect(images, generator=Generator().manual_seed(0)).data
+    assert torch.allclose(network(data), network(images), atol=1e-5) == fits
+    if fits:
+        assert protection.adapt(network) is network
+    else:
+        with pytest.raises(ModelError, match="encrypt with --block 8"):
+            protection.adapt(network)

@@ -197,6 +197,15 @@ class KeylessEncryption(Encryption):
                 f"{type(model).__name__} that reads {', '.join(sorted(reads)) or 'pictures only'}; "
                 "no rewriting makes up for it: train one with scotoma train pevit"
             )
+        sides = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+        block = self.settings.block
+        # Blocks of several patches are one of the orders of patches; of mixed ones there is none.
+        fits = not sides or (block, block) == tuple(sides)
+        if not fits and not (self.fresh and all(block % side == 0 for side in sides)):
+            raise ModelError(
+                f"expected blocks of the model's patches, {sides[0]}×{sides[1]} pixels, "
+                f"got {block}; encrypt with --block {sides[0]}"
+            )
         return model
 
     def _apply(self, images: Tensor, key: Key | None, generator: Generator | None) -> Tensor:  # noqa: ARG002

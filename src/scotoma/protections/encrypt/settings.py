@@ -107,8 +107,8 @@ class EncryptSettings:
                 )
         if not self.block >= scheme.least_block:
             raise SettingsError(
-                f"expected a block of at least {scheme.least_block} for scheme {self.scheme!r}, got "
-                f"{self.block}, with which everyone would see the picture; take 4 or more"
+                f"expected a block of at least {scheme.least_block} for scheme {self.scheme!r}, "
+                f"got {self.block}, with which everyone would see the picture; take 4 or more"
             )
         if self.dataset and not scheme.keyed:
             raise SettingsError(
