@@ -252,6 +252,10 @@ def test_adaptable_models_are_told_with_their_reasons(place: Path) -> None:
     assert "conv1 reads 7×7 by 2" in found["resnet18"]["reason"]
     per_block = json.loads(scotoma(*words, "--scheme", "orthogonal-per-block", cwd=place).out)
     assert per_block["vit_tiny_patch16_224"]["blocks"] == [16, 32, 48, 64]
+    # BEiT's relative positions count, though an untrained one's are all zero.
+    words = ("list", "models", "beit_base_patch16_224", "--adaptable")
+    beit = scotoma(*words, "--scheme", "block-shuffle", cwd=place).out
+    assert "no: expected a network whose only knowledge of positions" in beit
     keyless = scotoma("list", "models", "resnet18", "--adaptable", "--scheme", "mix", cwd=place)
     assert keyless.out == "resnet18  no: not trained to read 'mix' releases\n"
 

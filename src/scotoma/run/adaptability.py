@@ -172,6 +172,7 @@ def _check_timm(name: str, scheme: str) -> Adaptability:
     try:
         if scheme == "block-shuffle":
             network = Blueprint("timm", name, {"config": {}, "model_args": {}}).build()
+            _unsettle(network)
         else:
             network = _build_empty(name)
         size = Preprocessing.from_timm(network).input_size
@@ -183,6 +184,18 @@ def _check_timm(name: str, scheme: str) -> Adaptability:
     # Numbers that are no weights may have led it astray; a refusal is worth a second look.
     network = Blueprint("timm", name, {"config": {}, "model_args": {}}).build()
     return check_network(name, network, size, scheme)
+
+
+def _unsettle(network: nn.Module) -> None:
+    """Give parameters that begin with one number everywhere others, as training would.
+
+    A bias by relative position that is still zero hides that the network knows positions by it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1 and bool((parameter == parameter.flatten()[0]).all()):
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
 
 
 def _build_empty(name: str) -> nn.Module:
