@@ -195,7 +195,7 @@ def _unsettle(network: nn.Module) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim > 1 and bool((parameter == parameter.flatten()[0]).all()):
-                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
 
 
 def _build_empty(name: str) -> nn.Module:

@@ -197,16 +197,20 @@ class KeylessEncryption(Encryption):
                 f"{type(model).__name__} that reads {', '.join(sorted(reads)) or 'pictures only'}; "
                 "no rewriting makes up for it: train one with scotoma train pevit"
             )
-        sides = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-        block = self.settings.block
-        # Blocks of several patches are one of the orders of patches; of mixed ones there is none.
-        fits = not sides or (block, block) == tuple(sides)
-        if not fits and not (self.fresh and all(block % side == 0 for side in sides)):
-            raise ModelError(
-                f"expected blocks of the model's patches, {sides[0]}×{sides[1]} pixels, "
-                f"got {block}; encrypt with --block {sides[0]}"
-            )
+        self._check_patches(getattr(getattr(model, "patch_embed", None), "patch_size", None))
         return model
+
+    def _check_patches(self, sides: tuple[int, int] | None) -> None:
+        block = self.settings.block
+        if sides is None or (block, block) == tuple(sides):
+            return
+        # An order of blocks of several patches is an order of patches; mixing has no such luck.
+        if self.fresh and all(block % side == 0 for side in sides):
+            return
+        raise ModelError(
+            f"expected blocks of the model's patches, {sides[0]}×{sides[1]} pixels, got {block}; "
+            f"encrypt with --block {sides[0]}"
+        )
 
     def _apply(self, images: Tensor, key: Key | None, generator: Generator | None) -> Tensor:  # noqa: ARG002
         if self._scheme.apply is None:
