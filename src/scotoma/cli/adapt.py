@@ -77,5 +77,5 @@ def command(
 def _words(agreement: Agreement) -> str:
     return (
         f"logits differ by at most {agreement.max_difference:.1e} of the greatest, "
-        f"{agreement.decisions_changed} of {agreement.pictures} decisions change"
+        f"{agreement.decisions_changed} of {agreement.pictures} decisions on random pictures change"
     )
