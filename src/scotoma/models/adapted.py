@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "AdaptedModel", "is_adapted", "load_adapted", "save_adapted"]
 
 FORMAT = 2
+_SLACK = 1_000_000  # parameters
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ class AdaptedModel:
         """
         from scotoma.models.stem_layer import BlockStemSettings
 
-        network = self.blueprint.build()
+        # Stems differ in size, and some networks register a parameter more than once.
+        most = 2 * sum(tensor.numel() for tensor in weights.values()) + _SLACK
+        network = self.blueprint.build(most=most)
         for name, config in self.stems.items():
             network = _with_stem(network, name, BlockStemSettings.from_config(config), weights)
         _widen(network, weights)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -54,17 +55,22 @@ class Blueprint:
         architecture = str(config["architecture"])
         return cls("timm", architecture, {"model_args": dict(arguments), "config": fields})
 
-    def build(self) -> nn.Module:
+    def build(self, *, most: int | None = None) -> nn.Module:
         """Return the untrained network in evaluation mode.
+
+        Args:
+            most: Parameters that it may have; building ends at the first one beyond, so that a
+                hostile description takes no more memory than its file accounts for.
 
         Raises:
             UnknownNameError: No such family or architecture.
-            ModelError: The arguments do not fit it.
+            ModelError: The arguments do not fit it, or it is larger than ``most``.
         """
         if self.family not in _BUILDERS:
             raise UnknownNameError("family of networks", self.family, _BUILDERS)
         try:
-            network = _BUILDERS[self.family](self.architecture, self.arguments)
+            with _no_more_than(most):
+                network = _BUILDERS[self.family](self.architecture, self.arguments)
         except (UnknownNameError, ModelError):
             raise
         except Exception as error:  # the libraries' errors have no common base
@@ -145,6 +151,35 @@ def _build_torchvision(architecture: str, arguments: Mapping[str, Any]) -> nn.Mo
         raise UnknownNameError("torchvision model", architecture, known)
     network: nn.Module = torchvision.models.get_model(architecture, weights=None, **arguments)
     return network
+
+
+@contextmanager
+def _no_more_than(most: int | None) -> Iterator[None]:
+    """End whatever builds a network at the parameter that makes it too large.
+
+    Memory is taken when it is first written, which is after a parameter is registered.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    if most is None:
+        yield
+        return
+    total = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal total
+        total += 0 if parameter is None else parameter.numel()
+        if total > most:
+            raise ModelError(
+                f"expected a network of at most {most:,} parameters, as the file holds, got more "
+                f"at {type(module).__name__}.{name}; adapt the model again"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 _BUILDERS: dict[str, Callable[[str, Mapping[str, Any]], nn.Module]] = {

@@ -276,6 +276,14 @@ BAD = {
         lambda h, w: h["blueprint"]["arguments"]["model_args"].update(checkpoint_path="/x"),
         "checkpoint_path",
     ),
+    "endless network": (
+        lambda h, w: h["blueprint"]["arguments"]["model_args"].update(layers=[10**7, 1, 1, 1]),
+        "at most",
+    ),
+    "wide network": (
+        lambda h, w: h["blueprint"]["arguments"]["model_args"].update(num_classes=10**6),
+        "at most",
+    ),
     "no form": (lambda h, w: h.pop("reads") and None, "damaged"),
     "form": (lambda h, w: h.update(reads={"scheme": 1}), "adapt the model again"),
     "shape": (lambda h, w: h["reads"].update(shape=[3, -1, 5]), "shape"),
