@@ -119,8 +119,9 @@ def test_the_plain_twin_is_transformers() -> None:
     assert load_yolos_weights(twin, original.state_dict()) == ()
     images = draw(2, 3, 32, 48)
     assert twin.reads == frozenset()
-    assert torch.equal(twin(images).logits, original(images).logits)
-    assert torch.equal(twin(images).pred_boxes, original(images).pred_boxes)
+    # Several threads round differently where one of the two keeps gradients.
+    torch.testing.assert_close(twin(images).logits, original(images).logits)
+    torch.testing.assert_close(twin(images).pred_boxes, original(images).pred_boxes)
 
 
 @pytest.mark.parametrize("mid", [True, False])
