@@ -16,7 +16,7 @@ _GOAL = 1e-4
 _HEAD = """# Architectures
 
 Written by `python -m benchmarks render` from `benchmarks/results/architectures.json`; do not
-edit. Every entry of timm's list with random weights, adapted to blocks under one random
+edit. Entries of timm's list with random weights, adapted to blocks under one random
 orthogonal matrix: the largest difference between the adapted model's outputs on ciphertext and
 the plain model's on the picture, over the largest centred output. [By family](benchmarks.md).
 """
@@ -31,7 +31,7 @@ def render(rows: Sequence[Row]) -> str:
     judged = len(ran) + len(refused)
     lines = [
         "## Architectures that read encrypted blocks\n",
-        f"Of {len(rows):,} entries in timm's list, {judged:,} could be built in the memory of this "
+        f"Of the {len(rows):,} entries of timm's list that were measured, {judged:,} could be built in the memory of this "
         f"machine; {len(ran):,} of these adapt ({_share(len(ran), judged)}), {len(exact):,} with "
         f"an error of at most 1e-4 of the logits' scale in float32 ({_share(len(exact), judged)}; "
         f"goal 95 %). {_changed(ran)} [One by one](architectures.md).\n",
