@@ -31,7 +31,8 @@ def render(rows: Sequence[Row]) -> str:
     judged = len(ran) + len(refused)
     lines = [
         "## Architectures that read encrypted blocks\n",
-        f"Of the {len(rows):,} entries of timm's list that were measured, {judged:,} could be built in the memory of this "
+        f"Of the {len(rows):,} entries of timm's list that were measured, {judged:,} could be "
+        "built in the memory of this "
         f"machine; {len(ran):,} of these adapt ({_share(len(ran), judged)}), {len(exact):,} with "
         f"an error of at most 1e-4 of the logits' scale in float32 ({_share(len(exact), judged)}; "
         f"goal 95 %). {_changed(ran)} [One by one](architectures.md).\n",
