@@ -199,7 +199,9 @@ def _render(rows: Sequence[Row]) -> str:
         "search, so theirs is fit, not transfer. Exemplars: for each picture, of the class that "
         "the sources name, from "
         "pictures that are not among those anonymized (about 800; many classes have none). The "
-        "pictures are ones that no trial of settings looked at. Paper "
+        "pictures are ones that no trial of settings had looked at, with one exception: the least "
+        "number of steps was raised from 16 to 64 after the next section's rows, which are of the "
+        "same pictures and more. Paper "
         f"({PAPER['source']}): "
         + ", ".join(f"{m} {100 * share:.1f} %" for m, share in PAPER_AGREEMENT.items())
         + ".",
