@@ -27,7 +27,8 @@ from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from scotoma.core.errors import ImageError, ModelError, SettingsError, UnknownNameError
+from scotoma.core.errors import ImageError, SettingsError, UnknownNameError
+from scotoma.models.weights import load_known
 
 __all__ = ["RELEASES", "MixedPatchEmbed", "PEViT", "ReferenceEncoding", "load_vit_weights"]
 
@@ -193,20 +194,11 @@ def load_vit_weights(network: PEViT, weights: Mapping[str, Tensor]) -> tuple[str
     if network.pos_embed is None and "pos_embed" in given:
         _fold_positions(given, given.pop("pos_embed"), has_class=not network.no_embed_class)
     fresh = tuple(name for name in own if _is_new(name, own, given))
-    for name in fresh:
-        given.pop(name, None)
-    wrong = sorted(
-        (own.keys() - given.keys() - set(fresh))
-        | (given.keys() - own.keys())
-        | {name for name in own.keys() & given.keys() if own[name].shape != given[name].shape}
+    expected = (
+        f"a vision transformer of width {network.embed_dim}, depth {len(network.blocks)} and these "
+        "patches"
     )
-    if wrong:
-        raise ModelError(
-            f"expected the weights of a vision transformer of width {network.embed_dim}, depth "
-            f"{len(network.blocks)} and these patches, got {len(wrong)} that do not fit "
-            f"(as {wrong[0]!r}); build the network with the settings of the pretrained one"
-        )
-    network.load_state_dict(given, strict=False)
+    load_known(network, given, fresh, expected)
     return fresh
 
 

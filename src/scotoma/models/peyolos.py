@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scotoma.core.errors import MissingExtraError, ModelError, SettingsError, UnknownNameError
+from scotoma.core.errors import MissingExtraError, SettingsError, UnknownNameError
 from scotoma.models.pevit import RELEASES, ReferenceEncoding
+from scotoma.models.weights import load_known
 
 try:
     from transformers import YolosConfig, YolosForObjectDetection
@@ -191,20 +192,8 @@ def load_yolos_weights(network: PEYOLOS, weights: Mapping[str, Tensor]) -> tuple
             if name in given and given[name].shape != own.get(name, given[name]).shape:
                 given[name] = _share_positions(given[name], network.config.num_detection_tokens)
     fresh = tuple(name for name in own if _is_new(name, own, given))
-    for name in fresh:
-        given.pop(name, None)
-    wrong = sorted(
-        (own.keys() - given.keys() - set(fresh))
-        | (given.keys() - own.keys())
-        | {name for name in own.keys() & given.keys() if own[name].shape != given[name].shape}
-    )
-    if wrong:
-        raise ModelError(
-            "expected the weights of a YOLOS of the same width, depth, picture size and detection "
-            f"tokens, got {len(wrong)} that do not fit (as {wrong[0]!r}); build the network from "
-            "the configuration of the pretrained one"
-        )
-    network.load_state_dict(given, strict=False)
+    expected = "a YOLOS of the same width, depth, picture size and detection tokens"
+    load_known(network, given, fresh, expected)
     return fresh
 
 

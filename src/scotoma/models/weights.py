@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from scotoma.core.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["fit_weights", "is_fitting", "read_weights"]
+__all__ = ["fit_weights", "is_fitting", "load_known", "read_weights"]
 
 _PICKLED = (".pth", ".pt", ".bin")
 # Where training scripts keep the weights among optimizer state and settings; an
@@ -152,3 +152,32 @@ def _differences(
     unknown = [n for n in weights if n not in expected]
     reshaped = [n for n in expected if n in weights and expected[n].shape != weights[n].shape]
     return missing, unknown, reshaped
+
+
+def load_known(
+    network: nn.Module, weights: Mapping[str, Tensor], fresh: Collection[str], expected: str
+) -> None:
+    """Load all weights but the fresh ones, and nothing that does not fit.
+
+    Args:
+        network: Takes them.
+        weights: By name.
+        fresh: Names that keep their first values, whatever ``weights`` has for them.
+        expected: What the network is, for the message.
+
+    Raises:
+        ModelError: A tensor is missing, unknown or of another shape; nothing was loaded.
+    """
+    own = network.state_dict()
+    given = {name: tensor for name, tensor in weights.items() if name not in fresh}
+    wrong = sorted(
+        (own.keys() - given.keys() - set(fresh))
+        | (given.keys() - own.keys())
+        | {name for name in own.keys() & given.keys() if own[name].shape != given[name].shape}
+    )
+    if wrong:
+        raise ModelError(
+            f"expected the weights of {expected}, got {len(wrong)} that do not fit "
+            f"(as {wrong[0]!r}); build the network with the settings of the pretrained one"
+        )
+    network.load_state_dict(given, strict=False)
