@@ -14,6 +14,8 @@
      │    └── UnsafePathError           writing there would hurt an original or another output
      ├── RegionError (ValueError)       a region, mask or annotation that does not fit its picture
      ├── ReleaseError (ValueError)      a release that is damaged, or not for this key or model
+     ├── NotGrantedError (PermissionError)  an attack reads what its threat model does not grant
+     ├── NotApplicableError (ValueError)    an attack that has no hold on this kind of release
      ├── SecretError (TypeError)        a secret was about to be copied, pickled or serialized
      ├── ModelError (RuntimeError)      a model that cannot be loaded or does not behave
      │    └── UnsupportedModelError     a model whose structure a method cannot work on
@@ -35,6 +37,8 @@ __all__ = [
     "KeyFileError",
     "MissingExtraError",
     "ModelError",
+    "NotApplicableError",
+    "NotGrantedError",
     "RegionError",
     "ReleaseError",
     "ScotomaError",
@@ -109,6 +113,14 @@ class RegionError(ScotomaError, ValueError):
 
 class ReleaseError(ScotomaError, ValueError):
     """A release that is damaged, altered, foreign, or that does not fit the key or the model."""
+
+
+class NotGrantedError(ScotomaError, PermissionError):
+    """An attack reads what its threat model does not grant."""
+
+
+class NotApplicableError(ScotomaError, ValueError):
+    """An attack that has no hold on this kind of release; the message says why."""
 
 
 class SecretError(ScotomaError, TypeError):

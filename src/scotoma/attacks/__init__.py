@@ -1,0 +1,1 @@
+"""What an attacker tries on a release; ``evaluate`` judges what comes out."""

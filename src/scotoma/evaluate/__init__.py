@@ -1,0 +1,1 @@
+"""Protections × attacks × models × pictures: what is kept, and what leaks."""
