@@ -1,10 +1,13 @@
 """The attacks by name: each a frozen dataclass of settings, all with defaults.
 
-A plugin is an entry point in the group ``scotoma.attacks`` that names such a class.
+Names, summaries and sources are here so that they can be listed without torch; an attack's
+module is imported when somebody gets it. A plugin is an entry point in the group
+``scotoma.attacks`` that names such a class.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scotoma.core.registry import Registry
@@ -12,6 +15,40 @@ from scotoma.core.registry import Registry
 if TYPE_CHECKING:
     from scotoma.core.protocols import Attack, TrainableAttack
 
-__all__ = ["attacks"]
+__all__ = ["ENTRIES", "Entry", "attacks"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One built-in attack, as listings show it.
+
+    Args:
+        name: As on the command line.
+        home: ``"module:Class"`` below ``scotoma.attacks``.
+        summary: One line.
+        source: Whose attack it is.
+    """
+
+    name: str
+    home: str
+    summary: str
+    source: str
+
+
+_OURS = "this project"
+_ALL = (
+    Entry(
+        "norm-thumbnail",
+        "statistics.norm_thumbnail:NormThumbnail",
+        "the length of each encrypted block is a thumbnail: rotations keep lengths",
+        _OURS,
+    ),
+)
+
+ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ALL}
+"""The built-in attacks by name; plugins are in :data:`attacks` only."""
 
 attacks: Registry[type[Attack] | type[TrainableAttack]] = Registry("attack")
+
+for _entry in _ALL:
+    attacks.defer(_entry.name, f"scotoma.attacks.{_entry.home}")

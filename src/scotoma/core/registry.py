@@ -42,22 +42,27 @@ class Registry(Generic[T]):
         self.kind = kind
         self.group = group or f"scotoma.{kind}s"
         self._built_in: dict[str, T] = {}
+        self._deferred: dict[str, EntryPoint] = {}
         self._plugins: dict[str, EntryPoint] | None = None
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that enters its argument under ``name``."""
 
         def enter(thing: T) -> T:
-            if name in self._built_in:
-                raise SettingsError(f"a {self.kind} named {name!r} is already registered")
+            self._check_new(name)
             self._built_in[name] = thing
             return thing
 
         return enter
 
+    def defer(self, name: str, value: str) -> None:
+        """Enter what ``"module:attribute"`` names, which is imported when somebody gets it."""
+        self._check_new(name)
+        self._deferred[name] = EntryPoint(name, value, self.group)
+
     def names(self) -> list[str]:
         """Return all names, sorted, plugins included (their code is not loaded)."""
-        return sorted({*self._built_in, *self._find_plugins()})
+        return sorted({*self._built_in, *self._deferred, *self._find_plugins()})
 
     def get(self, name: str) -> T:
         """Return the thing called ``name``.
@@ -67,17 +72,21 @@ class Registry(Generic[T]):
         """
         if name in self._built_in:
             return self._built_in[name]
-        plugins = self._find_plugins()
-        if name in plugins:
-            thing: T = plugins[name].load()
+        points = {**self._find_plugins(), **self._deferred}
+        if name in points:
+            thing: T = points[name].load()
             return thing
         raise UnknownNameError(self.kind, name, self.names())
+
+    def _check_new(self, name: str) -> None:
+        if name in self._built_in or name in self._deferred:
+            raise SettingsError(f"a {self.kind} named {name!r} is already registered")
 
     def _find_plugins(self) -> dict[str, EntryPoint]:
         if self._plugins is None:
             found: dict[str, EntryPoint] = {}
             for point in entry_points(group=self.group):
-                if point.name in self._built_in or point.name in found:
+                if point.name in {*self._built_in, *self._deferred, *found}:
                     raise SettingsError(
                         f"two {self.kind}s are named {point.name!r} (one from {point.value}); "
                         "uninstall or rename one"

@@ -1,0 +1,1 @@
+"""What known pictures, or two models, give away by solving equations."""

@@ -1,0 +1,1 @@
+"""What statistics of a release alone give away."""
