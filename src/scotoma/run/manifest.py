@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from scotoma.core.errors import FileError
+from scotoma.core.journal import append_line, open_journal, whole_lines
 from scotoma.run.entry import STATUSES, Answer, Decision, Entry
 from scotoma.run.summary import ModelSummary, Summary, summarize, write_summary
 
@@ -36,8 +37,6 @@ __all__ = [
     "summarize",
     "write_summary",
 ]
-
-_TAIL = 1 << 16  # bytes looked at in one go when searching the last line's end backwards
 
 
 class Line(Protocol):
@@ -100,16 +99,12 @@ class Manifest:
         Raises:
             FileError: It cannot be opened for writing.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         try:
-            is_new = not path.exists()
-            descriptor = os.open(path, flags, 0o666)
+            descriptor = open_journal(path)
         except OSError as error:
             raise FileError(
                 f"expected to write the manifest {path}, got: {error}; choose another output folder"
             ) from error
-        if is_new:
-            _sync_folder(path.parent)
         return cls(path, descriptor)
 
     def append(self, entry: Line) -> None:
@@ -120,19 +115,16 @@ class Manifest:
         """
         if self._descriptor is None:
             raise FileError(f"expected an open manifest, got {self.path} already closed")
-        line = entry.to_json().encode("ascii") + b"\n"
         try:
-            _cut_torn_line(self._descriptor)
-            written = os.write(self._descriptor, line)
-            os.fsync(self._descriptor)
+            length, written = append_line(self._descriptor, entry.to_json())
         except OSError as error:
             raise FileError(
                 f"could not write to the manifest {self.path}: {error}; "
                 "make room and run again, finished pictures are skipped"
             ) from error
-        if written != len(line):  # a full disk takes a part; the next append removes it
+        if written != length:
             raise FileError(
-                f"expected to write {len(line)} bytes to {self.path}, got {written}; is the disk "
+                f"expected to write {length} bytes to {self.path}, got {written}; is the disk "
                 "full? Make room and run again, finished pictures are skipped"
             )
 
@@ -142,7 +134,7 @@ class Manifest:
         Raises:
             FileError: A whole line is not an entry.
         """
-        for _, line in _whole_lines(self.path):
+        for _, line in whole_lines(self.path):
             yield Entry.from_json(line)
 
     def close(self) -> None:
@@ -182,7 +174,7 @@ class LatestEntries(Mapping[str, L]):
         self.path = path
         self._read = read
         self._offsets: dict[str, int] = {}
-        for offset, line in _whole_lines(path):
+        for offset, line in whole_lines(path):
             name = read(line).input
             self._offsets.pop(name, None)  # enter it anew, so that iteration reads the file forward
             self._offsets[name] = offset
@@ -255,44 +247,3 @@ def _has_hash(path: Path, expected: str | None) -> bool:
         return expected is not None and sha256_of(path) == expected
     except FileError:
         return False  # missing or unreadable: nothing is proven, the run will say why
-
-
-def _whole_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield ``(byte offset, line)`` of each line that has an end; a torn last one is left out."""
-    if not path.exists():
-        return
-    offset = 0
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                # A damaged byte becomes a mark that Entry.from_json complains about.
-                yield offset, line.decode("ascii", "replace")
-            offset += len(line)
-
-
-def _cut_torn_line(descriptor: int) -> None:
-    """Shorten the file to the end of its last whole line."""
-    size = end = os.lseek(descriptor, 0, os.SEEK_END)
-    while end > 0:
-        start = max(0, end - _TAIL)
-        if size == end:  # the common case: one byte tells that nothing is torn
-            start = end - 1
-        os.lseek(descriptor, start, os.SEEK_SET)
-        newline = os.read(descriptor, end - start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(descriptor, end)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name survive a power cut, where the system lets a folder be synced."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
