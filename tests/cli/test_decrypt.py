@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,13 @@ def test_pictures_come_back_as_the_model_saw_them(place: Path, folder: str, most
         with Image.open(place / "back" / path.name) as image:
             found = np.asarray(image).astype(int)
         assert np.abs(found - as_seen(path)).max() <= most
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such modes")
+def test_pictures_that_came_back_are_their_owners_alone(place: Path) -> None:
+    assert decrypt(place, "rel").code == 0
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (place / "back").glob("*.png")}
+    assert modes == {0o600}
 
 
 def test_the_wrong_key_names_both(place: Path) -> None:

@@ -111,10 +111,12 @@ def _check_block(stems: Sequence[Stem], block: int) -> None:
     for stem in stems:
         if not (_is_multiple(stem, block) or _is_part(stem, block)):
             rows, columns = stem.stride
+            # Blocks of one pixel would be read too, but everyone sees such a picture.
+            fitting = [side for side in valid_blocks(stems) if side > 1]
             raise UnsupportedModelError(
                 f"the stem {stem.module!r} steps by {rows} x {columns} pixels and cannot read "
                 f"blocks of {block}; use a block side of "
-                f"{', '.join(map(str, valid_blocks(stems))) or 'more than 64'}"
+                f"{', '.join(map(str, fitting)) or 'more than 64'}"
             )
 
 

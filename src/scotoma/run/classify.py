@@ -142,8 +142,10 @@ def _answers(
 def _ask(batch: Sequence[_Read], classifier: Classifier, top: int) -> list[Verdict]:
     try:
         logits = classifier.logits(torch.stack([read.inputs for read in batch]))
-    except ScotomaError as error:
-        return [Verdict(read.name, read.kind, (), str(error)) for read in batch]
+    except Exception as error:  # memory may not suffice for these, and still for the others
+        known = isinstance(error, ScotomaError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        return [Verdict(read.name, read.kind, (), text) for read in batch]
     return [
         Verdict(read.name, read.kind, _top(row, classifier, top))
         for read, row in zip(batch, logits, strict=True)

@@ -57,6 +57,10 @@ class Converter(Protocol):
         """Of the outputs, with its dot."""
 
     @property
+    def private(self) -> bool:
+        """Whether nobody but the user who runs this should read the outputs."""
+
+    @property
     def fingerprint(self) -> str:
         """Changes with anything that could change an output; names no secret."""
 
@@ -221,7 +225,7 @@ class _Folder:
         self._manifest = manifest
         self._converter = converter
         self._earlier = LatestEntries(manifest.path, Conversion.from_json)
-        self._releases = Releases(out, self._earlier)
+        self._releases = Releases(out, self._earlier, private=converter.private)
 
     @classmethod
     def open(cls, out: Path, path: Path, converter: Converter) -> _Folder:

@@ -78,6 +78,7 @@ class Decryptor:
     """
 
     suffix = ".png"
+    private = True
 
     def __init__(self, ring: KeyRing, *, device: str = "cpu") -> None:
         self._ring = ring

@@ -105,6 +105,8 @@ class Encryptor:
         SettingsError: A negative seed, or a scheme and format that do not go together.
     """
 
+    private = False
+
     def __init__(
         self,
         settings: EncryptSettings,

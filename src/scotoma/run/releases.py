@@ -25,10 +25,12 @@ class Releases:
     Args:
         out: The output folder.
         earlier: What its manifest holds; files that it does not speak of are not replaced.
+        private: Whether only the user who runs this may read the files.
     """
 
-    def __init__(self, out: Path, earlier: Mapping[str, Line]) -> None:
+    def __init__(self, out: Path, earlier: Mapping[str, Line], *, private: bool = False) -> None:
         self._out = out
+        self._private = private
         self._earlier = earlier
         self._owners = {
             entry.output: name for name, entry in earlier.items() if entry.output is not None
@@ -80,6 +82,8 @@ class Releases:
         def check_and_record(part: Path) -> None:
             if not sha256_of(part) == entry.sha256_out == hashlib.sha256(data).hexdigest():
                 raise FileError(f"{part} does not hold what was written to it; check the disk")
+            if self._private:
+                part.chmod(0o600)
             record(entry)
 
         if entry.output is None:

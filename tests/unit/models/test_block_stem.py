@@ -259,6 +259,8 @@ def test_a_block_side_that_does_not_fit_is_refused_with_those_that_do() -> None:
     with pytest.raises(UnsupportedModelError, match=r"use a block side of 4, 8, 12, .*64$"):
         adapt_stems(network, (3, 32, 32), 6, random_maps(6)[1])
     patches = nn.Conv2d(3, 4, 8, stride=8)
+    with pytest.raises(UnsupportedModelError, match=r"use a block side of 2, 4, 8, 16, "):
+        adapt_stems(patches, (3, 32, 32), 5, random_maps(5)[1])  # of one pixel would show it all
     assert valid_blocks(find_stems(patches, (3, 32, 32)), limit=24) == [1, 2, 4, 8, 16, 24]
 
 

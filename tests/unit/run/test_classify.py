@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from support.encryption import KEY
 from torch import Tensor
 
@@ -41,3 +43,25 @@ def test_a_release_of_many_pictures_is_asked_about_in_batches(tmp_path: Path) ->
     wanted = plain.logits(images).argmax(1).tolist()
     assert [verdict.answers[0].label for verdict in verdicts] == wanted
     assert len(set(wanted)) > 1
+
+
+def test_what_one_batch_has_no_memory_for_does_not_end_the_run(tmp_path: Path) -> None:
+    plain = load_classifier("embedded")
+    for number in range(2):
+        pixels = np.full((32, 32, 3), 90 * number, dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    calls = []
+
+    def network(inputs: Tensor) -> Tensor:
+        calls.append(len(inputs))
+        if len(calls) == 1:
+            raise RuntimeError("not enough memory")
+        logits: Tensor = plain.network(inputs)
+        return logits
+
+    reader = dataclasses.replace(plain, network=network)
+    first, second = classify([tmp_path], reader, batch_size=1)
+    assert first.error is not None
+    assert "not enough memory" in first.error
+    assert second.error is None
+    assert second.answers
