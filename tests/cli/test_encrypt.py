@@ -109,6 +109,12 @@ def test_every_scheme_takes_its_options(place: Path, scheme: str, words: tuple[s
         assert tuple(release.data.shape) == (1, 3, 8, 8)
 
 
+def test_small_blocks_are_made_with_a_word_of_warning(place: Path) -> None:
+    result = encrypt(place, *KEY, "--block", "4")
+    assert result.code == 0
+    assert "note: in blocks of 4 pixels outlines stay visible" in result.err
+
+
 def test_a_sealed_key_takes_a_passphrase(place: Path) -> None:
     variable = {"SCOTOMA_PASSPHRASE": "correct horse battery"}
     assert scotoma("keygen", "sealed.key", cwd=place, env=variable).code == 0

@@ -24,6 +24,8 @@ from scotoma.cli.conversion import convert_and_report
 
 __all__ = ["HELP", "command"]
 
+_COARSE_ENOUGH = 8
+
 HELP = """Encrypt pictures so that only a model adapted with the key reads them.
 
 What is encrypted is what the model would see: resized, cropped, normalized. Writes OUT/ (the
@@ -67,6 +69,12 @@ def command(
     CipherEncoding("safetensors", dtype)  # names a mistake before a passphrase is asked for
     found = find_pictures(inputs, exclude=out)
     secret = open_key(settings, key, passphrase_file)
+    if secret is not None and settings.block < _COARSE_ENOUGH:
+        typer.echo(
+            f"note: in blocks of {settings.block} pixels outlines stay visible and a wrong key "
+            f"does better than chance; --block {_COARSE_ENOUGH} or more hides better, see docs/encryption.md",
+            err=True,
+        )
     use_device(device)
 
     from scotoma.models.spec import load_classifier
