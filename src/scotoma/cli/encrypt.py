@@ -72,7 +72,8 @@ def command(
     if secret is not None and settings.block < _COARSE_ENOUGH:
         typer.echo(
             f"note: in blocks of {settings.block} pixels outlines stay visible and a wrong key "
-            f"does better than chance; --block {_COARSE_ENOUGH} or more hides better, see docs/encryption.md",
+            f"does better than chance; --block {_COARSE_ENOUGH} or more hides better: "
+            "see docs/encryption.md",
             err=True,
         )
     use_device(device)
