@@ -53,6 +53,18 @@ STATUSES = ("ok", "not-applicable", "failed")
 """What can become of a cell; ``failed`` is tried again by the next run."""
 
 
+@cache
+def installed_versions() -> dict[str, str]:
+    """Return the versions that a figure depends on."""
+    found = {"scotoma": __version__, "python": platform.python_version()}
+    for package in ("torch", "timm"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 @dataclass(frozen=True)
 class Choice:
     """A protection or attack as it was chosen.
@@ -280,18 +292,6 @@ def fingerprint_of(**facts: Any) -> str:
     """Return 16 hexadecimal digits that change with any of ``facts``; plain data."""
     text = json.dumps({**facts, "version": __version__}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@cache
-def installed_versions() -> dict[str, str]:
-    """Return the versions that a figure depends on."""
-    found = {"scotoma": __version__, "python": platform.python_version()}
-    for package in ("torch", "timm"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _plain(value: Any) -> Any:
