@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,11 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from scotoma.core.errors import FileError
+from scotoma.images.picture_sets import PictureSet, open_picture_set
 from scotoma.models.preprocessing import Preprocessing
 
 __all__ = ["LabelledPictures", "list_class_folders", "load_class_folders", "normalize"]
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -52,18 +50,17 @@ def load_class_folders(
     Raises:
         FileError: Nothing readable there, or fewer than two classes.
     """
-    reader = _ZipReader(source) if source.suffix.lower() == ".zip" else _FolderReader(source)
-    numbers, classes = _number_classes(reader.entries, source)
+    pictures, numbers, classes = _open(source)
     _, height, width = preprocessing.input_size
-    images = torch.empty(len(reader.entries), 3, height, width, dtype=torch.uint8)
+    images = torch.empty(len(numbers), 3, height, width, dtype=torch.uint8)
     labels = torch.tensor(numbers)
     # The evaluation transform up to, but without, scaling and normalization.
     geometry = getattr(preprocessing.transform, "transforms", ())[:-2]
-    for number, stream in enumerate(reader.streams()):
+    for number, content in enumerate(pictures.contents()):
         try:
-            picture = Image.open(stream).convert("RGB")
+            picture = Image.open(BytesIO(content)).convert("RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            entry = reader.entries[number][1]
+            entry = pictures.entries[number].path
             raise FileError(f"cannot read {entry} in {source}: {error}") from error
         for step in geometry:
             picture = step(picture)
@@ -79,9 +76,10 @@ def list_class_folders(root: Path) -> tuple[list[Path], list[int], tuple[str, ..
     Raises:
         FileError: No such folder, no pictures, or fewer than two classes.
     """
-    entries = _FolderReader(root).entries
-    numbers, classes = _number_classes(entries, root)
-    return [Path(path) for _, path in entries], numbers, classes
+    if not root.is_dir():
+        raise FileError(f"expected a folder of class folders, got {root}")
+    pictures, numbers, classes = _open(root)
+    return [Path(entry.path) for entry in pictures.entries], numbers, classes
 
 
 def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -92,47 +90,14 @@ def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def _number_classes(
-    entries: list[tuple[str, str]], source: Path
-) -> tuple[list[int], tuple[str, ...]]:
-    """Number each entry's class by the alphabet."""
-    if len(entries) == 0:
+def _open(source: Path) -> tuple[PictureSet, list[int], tuple[str, ...]]:
+    """List a set's pictures that lie in class folders; number each one's class by the alphabet."""
+    found = open_picture_set(source)
+    pictures = PictureSet(source, tuple(entry for entry in found.entries if entry.group))
+    if not pictures.entries:
         raise FileError(f"expected pictures as CLASS/NAME.jpg in {source}, found none")
-    classes = tuple(sorted({name for name, _ in entries}))
+    classes = pictures.groups
     if len(classes) < 2:
         raise FileError(f"expected at least two class folders in {source}, found {classes}")
     index = {name: number for number, name in enumerate(classes)}
-    return [index[name] for name, _ in entries], classes
-
-
-class _FolderReader:
-    def __init__(self, root: Path) -> None:
-        if not root.is_dir():
-            raise FileError(f"expected a folder or .zip of class folders, got {root}")
-        files = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES)
-        self._files = [path for path in files if path.parent != root]
-        self.entries = [(path.parent.name, str(path)) for path in self._files]
-
-    def streams(self) -> Iterator[BytesIO]:
-        for path in self._files:
-            yield BytesIO(path.read_bytes())
-
-
-class _ZipReader:
-    def __init__(self, path: Path) -> None:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = sorted(archive.namelist())
-        except (OSError, zipfile.BadZipFile) as error:
-            raise FileError(f"expected a zip of class folders at {path}, got: {error}") from error
-        self._path = path
-        self.entries = [
-            (Path(name).parent.name, name)
-            for name in names
-            if Path(name).suffix.lower() in _SUFFIXES and Path(name).parent.name
-        ]
-
-    def streams(self) -> Iterator[BytesIO]:
-        with zipfile.ZipFile(self._path) as archive:
-            for _, name in self.entries:
-                yield BytesIO(archive.read(name))
+    return pictures, [index[entry.group] for entry in pictures.entries], classes
