@@ -43,6 +43,12 @@ _ALL = (
         "the length of each encrypted block is a thumbnail: rotations keep lengths",
         _OURS,
     ),
+    Entry(
+        "pca",
+        "statistics.pca:PCA",
+        "principal components, brought to natural pictures' by moments of neighbouring blocks",
+        "this project; joint moments after Belouchrani et al. 1997",
+    ),
 )
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ALL}
