@@ -1,0 +1,1 @@
+"""What can be restored of regions that were painted over."""
