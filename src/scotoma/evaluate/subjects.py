@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from scotoma.protections.encrypt.encryption import Encryption
     from scotoma.protections.encrypt.settings import EncryptSettings
 
-__all__ = ["PLAIN", "Encrypted", "Plain", "Subject", "describe", "open_subject", "subject_names"]
+__all__ = [
+    "PLAIN",
+    "Encrypted",
+    "Plain",
+    "Subject",
+    "describe",
+    "open_subject",
+    "read_settings",
+    "subject_names",
+]
 
 PLAIN = "none"
 """Name of the subject that protects nothing."""
@@ -170,6 +179,23 @@ def open_subject(
         UnknownNameError: No such name; the message suggests the nearest.
         SettingsError: Settings that it does not have, or out of range.
     """
+    made = read_settings(name, settings)
+    if made is None:
+        return Plain(preprocessing)
+    if hasattr(made, "scheme"):
+        return Encrypted(made, preprocessing)
+    from scotoma.evaluate.filled import Filled
+
+    return Filled(made, preprocessing, models)
+
+
+def read_settings(name: str, settings: Mapping[str, Any] | None = None) -> Any:
+    """Return the settings of a subject: an EncryptSettings, a FillSettings, or None for ``none``.
+
+    Raises:
+        UnknownNameError: No such name or setting; the message suggests the nearest.
+        SettingsError: Settings out of range.
+    """
     from scotoma.ops.fills import fills
     from scotoma.protections.encrypt.schemes import schemes
 
@@ -177,16 +203,15 @@ def open_subject(
     if name == PLAIN:
         if options:
             raise SettingsError(f"expected no settings for 'none', got {', '.join(options)}")
-        return Plain(preprocessing)
+        return None
     if name in schemes.names():
         from scotoma.protections.encrypt.settings import EncryptSettings
 
-        return Encrypted(_make(EncryptSettings, {"scheme": name, **options}, name), preprocessing)
+        return _make(EncryptSettings, {"scheme": name, **options}, name)
     if name in fills.names():
-        from scotoma.evaluate.filled import Filled, FillSettings
+        from scotoma.evaluate.filled import FillSettings
 
-        made = _make(FillSettings, {"fill": name, **options}, name)
-        return Filled(made, preprocessing, models)
+        return _make(FillSettings, {"fill": name, **options}, name)
     raise UnknownNameError("protection", name, subject_names())
 
 
