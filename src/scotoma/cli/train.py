@@ -107,6 +107,9 @@ def pevit(
         bool | None,
         typer.Option(help="Encode patches relative to a learned reference.", show_default=False),
     ] = None,
+    neighbours: Annotated[
+        int | None, typer.Option(help="Rounds in which patches look for their neighbours.")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="A timm ViT's or DeiT's weights to start from.")
     ] = None,
@@ -125,7 +128,12 @@ def pevit(
     from scotoma.train.recipe_files import load_recipe
 
     changes = given(
-        release=release, reference=reference, epochs=epochs, batch_size=batch_size, seed=seed
+        release=release,
+        reference=reference,
+        neighbours=neighbours,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
     )
     chosen = load_recipe(Recipe, "pevit", recipe, **changes)
     _check_folder(out)

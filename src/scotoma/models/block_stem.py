@@ -20,6 +20,7 @@ from scotoma.models.positions import permute_positions
 from scotoma.models.stem_layer import BlockStem, BlockStemSettings
 from scotoma.models.stem_weights import answer_range, block_weight, dense_weight, patch_weight
 from scotoma.models.stems import Stem, copy_sharing, find_stems
+from scotoma.ops.diffusion import Diffusion
 
 __all__ = ["BlockStem", "BlockStemSettings", "adapt_stems", "valid_blocks"]
 
@@ -30,6 +31,7 @@ def adapt_stems(
     block: int,
     inverse: Tensor,
     order: Tensor | None = None,
+    diffusion: Diffusion | None = None,
 ) -> nn.Module:
     """Return the network that answers to encrypted pictures as ``network`` does to plain ones.
 
@@ -41,11 +43,12 @@ def adapt_stems(
             one, for block ``(i, j)`` the map ``[i % P_h, j % P_w]``.
         order: ``(N,)`` int64: place ``n`` of the release holds the block of place ``order[n]``;
             maps go by the place in the release. None where blocks stay.
+        diffusion: How the values of all blocks were spread at last; None where they were not.
 
     Returns:
         A network for releases ``(B, C', H', W')``, sides rounded up to multiples of ``M``. It
-        shares every untouched parameter with ``network``. Patch embeddings with one map take
-        any size that the network takes; otherwise other sizes are refused.
+        shares every untouched parameter with ``network``. Patch embeddings with one map and no
+        diffusion take any size that the network takes; otherwise other sizes are refused.
 
     Raises:
         UnsupportedModelError: The network's structure or this block side does not allow it.
@@ -83,10 +86,11 @@ def adapt_stems(
     replacements = []
     for stem in stems:
         module = network.get_submodule(stem.module)
-        replacements.append((module, _adapt(stem, module, input_size, block, inverse)))
-    adapted = copy_sharing(network, replacements)
-    _check_forgotten(adapted, [module for module, _ in replacements], inverse)
-    return adapted
+        adapted = _adapt(stem, module, input_size, block, inverse, diffusion)
+        replacements.append((module, adapted))
+    whole = copy_sharing(network, replacements)
+    _check_forgotten(whole, [module for module, _ in replacements], inverse)
+    return whole
 
 
 def valid_blocks(stems: Sequence[Stem], *, limit: int = 64) -> list[int]:
@@ -175,19 +179,21 @@ def _adapt(
     input_size: tuple[int, int, int],
     block: int,
     inverse: Tensor,
+    diffusion: Diffusion | None,
 ) -> nn.Module:
     release_size = _release_size(input_size, block, inverse)
     fits = stem.output_size(*release_size[1:]) == stem.output_size(*input_size[1:])
     same = inverse.shape[:2] == (1, 1) and inverse.shape[2] == inverse.shape[3]
-    if same and fits and _is_part(stem, block):
+    if diffusion is None and same and fits and _is_part(stem, block):
         return _adapt_patches(stem, module, block, inverse[0, 0])
     if not _is_multiple(stem, block):
         raise UnsupportedModelError(
             f"the stem {stem.module!r} reads patches of {stem.kernel[0]} x {stem.kernel[1]}; "
-            f"blocks of {block} fit it only with one map for all places, no extra planes and a "
-            f"picture of whole patches, got {tuple(inverse.shape)} maps for {input_size}"
+            f"blocks of {block} fit it only with one map for all places, no extra planes, nothing "
+            f"spread and a picture of whole patches, got {tuple(inverse.shape)} maps for "
+            f"{input_size}; take blocks of a multiple of the patch"
         )
-    return _adapt_overlapping(stem, module, input_size, block, inverse)
+    return _adapt_overlapping(stem, module, input_size, block, inverse, diffusion)
 
 
 def _adapt_patches(stem: Stem, module: nn.Module, block: int, inverse: Tensor) -> nn.Module:
@@ -207,8 +213,9 @@ def _adapt_overlapping(
     input_size: tuple[int, int, int],
     block: int,
     inverse: Tensor,
+    diffusion: Diffusion | None,
 ) -> BlockStem:
-    settings = _settings(stem, input_size, block, inverse)
+    settings = _settings(stem, input_size, block, inverse, diffusion)
     maps = inverse.cpu().double()
     weight = block_weight(
         dense_weight(_exact(stem.weight), stem.groups),
@@ -231,12 +238,19 @@ def _adapt_overlapping(
         # Every block first goes over to the map of block (0, 0): never to plain pixels.
         common = torch.linalg.pinv(maps[0, 0])
         adapted.alignment.copy_((common @ maps).flatten(0, 1))
+    if diffusion is not None and adapted.orders is not None and adapted.matrices is not None:
+        adapted.orders.copy_(diffusion.inverse_orders)
+        adapted.matrices.copy_(diffusion.matrices)
     adapted.train(module.training)
     return adapted
 
 
 def _settings(
-    stem: Stem, input_size: tuple[int, int, int], block: int, inverse: Tensor
+    stem: Stem,
+    input_size: tuple[int, int, int],
+    block: int,
+    inverse: Tensor,
+    diffusion: Diffusion | None,
 ) -> BlockStemSettings:
     channels, height, width = _release_size(input_size, block, inverse)
     output = stem.output_size(*input_size[1:])
@@ -261,6 +275,8 @@ def _settings(
         cell=stem.cell,
         period=(inverse.shape[0], inverse.shape[1]),
         has_bias=stem.bias is not None,
+        rounds=0 if diffusion is None else len(diffusion.orders),
+        group=0 if diffusion is None else diffusion.matrices.shape[-1],
     )
 
 

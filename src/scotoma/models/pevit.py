@@ -19,6 +19,7 @@ what happens inside one, so its reader may keep the position embedding.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,10 +29,19 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from scotoma.core.errors import ImageError, SettingsError, UnknownNameError
+from scotoma.models.patch_networks import PatchNetworkEmbed
 from scotoma.models.weights import load_known
 
-__all__ = ["RELEASES", "MixedPatchEmbed", "PEViT", "ReferenceEncoding", "load_vit_weights"]
+__all__ = [
+    "EMBEDDINGS",
+    "RELEASES",
+    "MixedPatchEmbed",
+    "PEViT",
+    "ReferenceEncoding",
+    "load_vit_weights",
+]
 
+EMBEDDINGS = ("linear", "network")
 RELEASES = ("plain", "shuffle", "mix")
 
 
@@ -125,6 +135,10 @@ class PEViT(VisionTransformer):
             ``shuffle``, which has no other encoding.
         positions: Learned position embedding; by default for all but ``shuffle``, which
             cannot have one.
+        embedding: ``linear``, the paper's, or ``network``: a small convolutional network inside
+            each patch, see :class:`~scotoma.models.patch_networks.PatchNetworkEmbed`.
+        neighbours: Rounds in which patches look for their neighbours by their borders; only for
+            ``shuffle`` with a ``network``.
         **settings: As :class:`timm.models.VisionTransformer` takes them.
 
     Raises:
@@ -145,6 +159,8 @@ class PEViT(VisionTransformer):
         release: str = "shuffle",
         reference: bool | None = None,
         positions: bool | None = None,
+        embedding: str = "linear",
+        neighbours: int = 0,
         **settings: Any,
     ) -> None:
         if release not in RELEASES:
@@ -154,11 +170,22 @@ class PEViT(VisionTransformer):
                 "expected no position embedding for shuffled patches, whose positions mean "
                 "nothing; leave positions out, or read another release"
             )
+        if embedding not in EMBEDDINGS:
+            raise UnknownNameError("embedding", embedding, EMBEDDINGS)
+        if neighbours and (release, embedding) != ("shuffle", "network"):
+            raise SettingsError(
+                "expected neighbours only of shuffled patches with embedding 'network', got "
+                f"{neighbours} with release {release!r} and embedding {embedding!r}"
+            )
         if {"pos_embed", "embed_layer"} & settings.keys():
             raise SettingsError(
                 "expected release, positions and reference instead of pos_embed and embed_layer"
             )
-        if release == "mix":
+        if embedding == "network":
+            settings["embed_layer"] = partial(
+                PatchNetworkEmbed, mixed=release == "mix", rounds=neighbours
+            )
+        elif release == "mix":
             settings["embed_layer"] = MixedPatchEmbed
         has_positions = release != "shuffle" if positions is None else positions
         super().__init__(pos_embed="learn" if has_positions else "none", **settings)
@@ -189,8 +216,10 @@ def load_vit_weights(network: PEViT, weights: Mapping[str, Tensor]) -> tuple[str
     Raises:
         ModelError: Anything else is missing, unknown or of another shape.
     """
-    given = dict(weights)
     own = network.state_dict()
+    given = dict(weights)
+    if "patch_embed.proj.weight" not in own:  # a network reads patches in its own way
+        given = {name: w for name, w in given.items() if not name.startswith("patch_embed.proj.")}
     if network.pos_embed is None and "pos_embed" in given:
         _fold_positions(given, given.pop("pos_embed"), has_class=not network.no_embed_class)
     fresh = tuple(name for name in own if _is_new(name, own, given))
@@ -218,7 +247,7 @@ def _is_new(name: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -
         return name not in given
     if name.startswith("patch_embed."):
         mixed = "patch_embed.out.weight"
-        return mixed in own and mixed not in given
+        return "patch_embed.proj.weight" not in own or (mixed in own and mixed not in given)
     if name.startswith("head."):
         head = given.get("head.weight")
         return head is None or head.shape != own["head.weight"].shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scotoma.core.errors import ImageError, ModelError
+from scotoma.ops.diffusion import gather_values
 
 __all__ = ["BlockStem", "BlockStemSettings"]
 
@@ -32,6 +34,8 @@ class BlockStemSettings:
             own; 0 if it has not.
         period: Rows and columns of blocks after which the maps repeat.
         has_bias: Whether there is a bias.
+        rounds: Rounds by which the release's values were spread; they are undone first.
+        group: Values that one round mixes; 0 without rounds.
 
     Raises:
         ModelError: Numbers of which no stem consists; they may come from anyone's file.
@@ -47,6 +51,8 @@ class BlockStemSettings:
     cell: int = 0
     period: tuple[int, int] = (1, 1)
     has_bias: bool = True
+    rounds: int = 0
+    group: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -67,7 +73,9 @@ class BlockStemSettings:
         return (
             len(self.release_size) == 3
             and min(*parts, *self.output) >= 1
-            and min(*self.margin, self.cell) >= 0
+            and min(*self.margin, self.cell, self.rounds, self.group) >= 0
+            and (self.rounds > 0) == (self.group > 0)
+            and (not self.rounds or math.prod(self.release_size) % self.group == 0)
         )
 
     def _fits(self, axis: int) -> bool:
@@ -105,6 +113,7 @@ class BlockStem(nn.Module):
     ::
 
         release (B, C', H', W')
+          │ gathering             only with rounds: values go back to their blocks
           │ space to depth        each block a column of C'·M·M values
           │ alignment             only with several maps: all blocks go over to the first one's
           │ transposed conv       each block's answer, laid over its neighbours' answers
@@ -132,8 +141,14 @@ class BlockStem(nn.Module):
         count = settings.period[0] * settings.period[1]
         self.places: Tensor | None
         self.alignment: Tensor | None
+        self.orders: Tensor | None
+        self.matrices: Tensor | None
         self.register_buffer("places", torch.zeros(cells, dtype=torch.int64) if cells else None)
         self.register_buffer("alignment", torch.zeros(count, depth, depth) if count > 1 else None)
+        rounds, group = settings.rounds, settings.group
+        orders = (rounds, math.prod(settings.release_size))
+        self.register_buffer("orders", torch.zeros(orders, dtype=torch.int32) if rounds else None)
+        self.register_buffer("matrices", torch.zeros(rounds, group, group) if rounds else None)
 
     def forward(self, release: Tensor) -> Tensor:
         """Return the features ``(B, D, h, w)`` of a release ``(B, C', H', W')``.
@@ -143,6 +158,8 @@ class BlockStem(nn.Module):
         """
         settings = self.settings
         release = self._as_sent(release)
+        if self.orders is not None and self.matrices is not None:
+            release = gather_values(release, self.orders, self.matrices)
         blocks = F.pixel_unshuffle(release, settings.block)
         if self.alignment is not None:
             blocks = _multiply_by_place(blocks, self.alignment, settings.period)

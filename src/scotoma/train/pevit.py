@@ -47,6 +47,9 @@ class Recipe:
         release: What the network reads: ``shuffle``, ``mix`` or ``plain``.
         reference: Whether it has the reference encoding; None for the release's own default.
         positions: Whether it has a position embedding; None for the release's own default.
+        embedding: How patches become tokens: ``linear`` or ``network``.
+        neighbours: Rounds in which patches look for their neighbours; of shuffled ones only,
+            the others know theirs.
         embed_dim: Width of a token.
         depth: Number of blocks.
         num_heads: Attention heads.
@@ -75,6 +78,8 @@ class Recipe:
     release: str = "shuffle"
     reference: bool | None = None
     positions: bool | None = None
+    embedding: str = "linear"
+    neighbours: int = 0
     embed_dim: int = 384
     depth: int = 12
     num_heads: int = 6
@@ -134,6 +139,8 @@ class Recipe:
             "release": self.release,
             "reference": self.reference,
             "positions": self.positions,
+            "embedding": self.embedding,
+            "neighbours": self.neighbours if self.release == "shuffle" else 0,
             "img_size": list(self.preprocessing.input_size[1:]),
             "patch_size": self.patch_size,
             "embed_dim": self.embed_dim,
@@ -297,4 +304,6 @@ def _batches(
 
 def _weights(network: nn.Module, *, half: bool) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = network.state_dict()
-    return {name: value.half() for name, value in weights.items()} if half else weights
+    if not half:
+        return weights
+    return {name: w.half() if w.is_floating_point() else w for name, w in weights.items()}
