@@ -171,7 +171,8 @@ class PatchNetworkEmbed(PatchEmbed):
                 f"expected pictures of {height}×{width}{also}, got {sides[0]}×{sides[1]}"
             )
         columns = F.unfold(images, self.side, stride=self.side)
-        return columns.transpose(1, 2).unflatten(2, (images.shape[1], self.side, self.side))
+        shape = (len(images), -1, images.shape[1], self.side, self.side)
+        return columns.transpose(1, 2).reshape(shape)
 
 
 def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:

@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=Generator().manual_seed(seed))
+    return torch.randn(shape, generator=Generator().manual_seed(seed))
 
 
 def lively(release: str, **changes: Any) -> PEViT:
@@ -92,11 +92,19 @@ def test_the_helpers_rearrange_and_lose_nothing() -> None:
         assert torch.equal(moved.flatten(1).sort().values, images.flatten(1).sort().values)
 
 
+LINEAR: dict[str, Any] = {}
+NETWORK: dict[str, Any] = {"embedding": "network"}
+MATCHING: dict[str, Any] = {"embedding": "network", "neighbours": 2}
+
+
 @pytest.mark.parametrize("reference", [True, False])
+@pytest.mark.parametrize("changes", [LINEAR, NETWORK, MATCHING])
 @pytest.mark.parametrize("seed", range(5))
-def test_logits_do_not_move_when_patches_do(reference: bool, seed: int) -> None:
+def test_logits_do_not_move_when_patches_do(
+    reference: bool, changes: dict[str, Any], seed: int
+) -> None:
     images = draw(2, 3, 32, 32)
-    network = lively("shuffle", reference=reference)
+    network = lively("shuffle", reference=reference, **changes)
     logits = network(images)
     assert float(logits.std()) > 0.1
     assert difference(logits, network(shuffle_patches(images, 8, seed))) <= 1e-4
@@ -106,10 +114,13 @@ def test_logits_do_not_move_when_patches_do(reference: bool, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("changes", [LINEAR, NETWORK])
 @pytest.mark.parametrize("positions", [True, False])
-def test_logits_do_not_move_when_sub_patches_do(positions: bool, seed: int) -> None:
+def test_logits_do_not_move_when_sub_patches_do(
+    positions: bool, changes: dict[str, Any], seed: int
+) -> None:
     images = draw(2, 3, 32, 32)
-    network = lively("mix", positions=positions)
+    network = lively("mix", positions=positions, **changes)
     logits = network(images)
     assert difference(logits, network(shuffle_within_patches(images, 8, seed))) <= 1e-4
     moved = difference(logits, network(shuffle_patches(images, 8, seed)))
@@ -135,10 +146,12 @@ def test_the_plain_twin_is_timms() -> None:
     assert torch.equal(twin.eval()(images), original.eval()(images))
 
 
-@pytest.mark.parametrize("patch", [2, 4, 8])
-def test_a_mixed_release_is_read_like_its_picture(patch: int) -> None:
+@pytest.mark.parametrize(
+    ("patch", "changes"), [(2, LINEAR), (4, LINEAR), (8, LINEAR), (4, NETWORK), (8, NETWORK)]
+)
+def test_a_mixed_release_is_read_like_its_picture(patch: int, changes: dict[str, Any]) -> None:
     images = draw(3, 3, 32, 16)
-    network = lively("mix", patch_size=patch, img_size=(32, 16))
+    network = lively("mix", patch_size=patch, img_size=(32, 16), **changes)
     release = mixed(images, patch)
     assert release.shape == (3, 3, 16, 8)
     assert difference(network(images), network(release)) <= 1e-5
@@ -156,10 +169,11 @@ def test_the_mixed_embedding_is_the_formula() -> None:
     torch.testing.assert_close(embed(images)[0], torch.stack(expected), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("changes", [LINEAR, NETWORK])
 @pytest.mark.parametrize("sides", [(8, 8), (32, 16), (64, 64)])
-def test_other_sizes_are_refused(sides: tuple[int, int]) -> None:
+def test_other_sizes_are_refused(sides: tuple[int, int], changes: dict[str, Any]) -> None:
     with pytest.raises(ImageError, match="expected pictures of 32×32 or mixed releases of 16×16"):
-        PEViT(release="mix", **SETTINGS)(draw(1, 3, *sides))
+        PEViT(release="mix", **SETTINGS, **changes)(draw(1, 3, *sides))
 
 
 def test_the_reference_encoding_is_the_formula() -> None:
@@ -180,14 +194,17 @@ def test_the_class_token_is_added_after_the_encoding() -> None:
     assert torch.equal(seen[0][:, 0], network.cls_token[:, 0])
 
 
-def test_every_parameter_learns() -> None:
-    for release in RELEASES:
-        network = PEViT(release=release, **SETTINGS)
-        network(draw(2, 3, 32, 32)).square().sum().backward()
-        for name, parameter in network.named_parameters():
-            assert parameter.grad is not None, name
-            # The reference starts where ReLU's slope is 0 or 1: some of its gradient is not 0.
-            assert float(parameter.grad.abs().sum()) > 0, name
+@pytest.mark.parametrize(
+    ("release", "changes"),
+    [*((release, LINEAR) for release in RELEASES), ("mix", NETWORK), ("shuffle", MATCHING)],
+)
+def test_every_parameter_learns(release: str, changes: dict[str, Any]) -> None:
+    network = PEViT(release=release, **SETTINGS, **changes)
+    network(draw(2, 3, 32, 32)).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        # The reference starts where ReLU's slope is 0 or 1: some of its gradient is not 0.
+        assert float(parameter.grad.abs().sum()) > 0, name
 
 
 @pytest.mark.parametrize(
@@ -197,6 +214,10 @@ def test_every_parameter_learns() -> None:
         ({"release": "shuffle", "positions": True}, SettingsError, "no position embedding"),
         ({"release": "mix", "patch_size": 7, "img_size": 28}, SettingsError, "even patch size"),
         ({"pos_embed": "learn"}, SettingsError, "release, positions and reference"),
+        ({"embedding": "netwrk"}, UnknownNameError, "did you mean 'network'"),
+        ({"neighbours": 1}, SettingsError, "neighbours only of shuffled patches with embedding"),
+        ({"release": "mix", **MATCHING}, SettingsError, "neighbours only of shuffled patches"),
+        ({"release": "mix", "patch_size": 2, **NETWORK}, SettingsError, "at least 2×2 pixels"),
     ],
 )
 def test_refuses_settings(changes: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -247,6 +268,13 @@ class TestPretrainedWeights:
         again = PEViT(release="mix", **SETTINGS)
         assert load_vit_weights(again, network.state_dict()) == ()
 
+    def test_a_network_in_patches_stays_new(self) -> None:
+        weights = self.pretrained().state_dict()
+        network = PEViT(reference=False, **SETTINGS, **MATCHING)
+        fresh = load_vit_weights(network, weights)
+        assert {name.split(".")[1] for name in fresh} == {"network", "matching"}
+        assert torch.equal(network.blocks[1].mlp.fc1.weight, weights["blocks.1.mlp.fc1.weight"])
+
     @pytest.mark.parametrize("changes", [{"depth": 1}, {"embed_dim": 12}, {"reg_tokens": 2}])
     def test_others_are_refused(self, changes: dict[str, Any]) -> None:
         weights = self.pretrained(**changes).state_dict()
@@ -262,9 +290,11 @@ class TestPretrainedWeights:
         assert all(name.startswith("reference.") for name in fresh)
 
 
-@pytest.mark.parametrize("release", RELEASES)
-def test_saved_and_loaded(tmp_path: Path, release: str) -> None:
-    arguments = {**SETTINGS, "release": release, "img_size": [32, 32]}
+@pytest.mark.parametrize(
+    ("release", "changes"), [*((release, LINEAR) for release in RELEASES), ("shuffle", MATCHING)]
+)
+def test_saved_and_loaded(tmp_path: Path, release: str, changes: dict[str, Any]) -> None:
+    arguments = {**SETTINGS, **changes, "release": release, "img_size": [32, 32]}
     network = saved.build("pevit", arguments).eval()
     model = saved.SavedModel("pevit", arguments, Preprocessing((3, 32, 32)), tuple("abcdefg"))
     saved.save(tmp_path / "m.safetensors", network.state_dict(), model)
