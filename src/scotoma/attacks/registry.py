@@ -38,6 +38,12 @@ class Entry:
 _OURS = "this project"
 _ALL = (
     Entry(
+        "look",
+        "look:Look",
+        "the release itself: what is visible without any effort",
+        _OURS,
+    ),
+    Entry(
         "norm-thumbnail",
         "statistics.norm_thumbnail:NormThumbnail",
         "the length of each encrypted block is a thumbnail: rotations keep lengths",

@@ -16,11 +16,13 @@ from scotoma import __version__
 from scotoma.cli import (
     adapt,
     anonymize,
+    audit,
     classify,
     decrypt,
     demo,
     detect,
     encrypt,
+    evaluate,
     keygen,
     listing,
     train,
@@ -44,6 +46,8 @@ app.command("encrypt", help=encrypt.HELP)(encrypt.command)
 app.command("decrypt", help=decrypt.HELP)(decrypt.command)
 app.command("adapt", help=adapt.HELP)(adapt.command)
 app.command("classify", help=classify.HELP)(classify.command)
+app.command("evaluate", help=evaluate.HELP)(evaluate.command)
+app.command("audit", help=audit.HELP, context_settings=audit.CONTEXT)(audit.command)
 app.command("list", help=listing.HELP)(listing.command)
 app.add_typer(train.app, name="train")
 

@@ -7,7 +7,8 @@ picture's size: the rest is visible anyway.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scotoma.core.errors import ImageError
+from scotoma.core.errors import ImageError, NotApplicableError
 from scotoma.core.protocols import Release
 from scotoma.evaluate.intervals import mean_interval
-from scotoma.evaluate.metrics.registry import Metric, metrics
+from scotoma.evaluate.metrics.brightness import signed_block_brightness_correlation
+from scotoma.evaluate.metrics.registry import MEASURES, metrics
 from scotoma.evaluate.records import Figure
 
 __all__ = [
-    "CHOOSES",
     "Judge",
     "SetJudge",
     "best_candidate",
@@ -32,9 +33,6 @@ __all__ = [
     "private_view",
     "strongest",
 ]
-
-CHOOSES = "block_brightness_correlation"
-"""The metric by whose absolute value an oracle chooses among candidates."""
 
 _ALIKE = 1e-3
 
@@ -56,10 +54,12 @@ class Judge:
     Args:
         names: Of metrics in the registry.
         sets: Judges of all guesses together.
+        unmeasured: Why a metric says nothing of these pictures, by name.
     """
 
     names: Sequence[str]
     sets: Sequence[SetJudge] = ()
+    unmeasured: dict[str, str] = field(default_factory=dict)
     _values: dict[str, list[float]] = field(default_factory=dict, repr=False)
 
     def add(
@@ -74,7 +74,11 @@ class Judge:
             context: What metrics may know of the release.
         """
         for name in self.names:
-            found = metrics.get(name).function(guesses, originals, context)
+            try:
+                found = metrics.get(name).function(guesses, originals, context)
+            except NotApplicableError as error:
+                self.unmeasured[name] = str(error)
+                continue
             self._values.setdefault(name, []).extend(found.double().tolist())
         for judge in self.sets:
             judge.add(guesses, originals, labels)
@@ -122,9 +126,8 @@ def best_candidate(
         originals: ``(B, 3, H, W)``.
         context: As for :meth:`Judge.add`.
     """
-    judge = metrics.get(CHOOSES).function
-    found = [judge(one, originals, context).nan_to_num() for one in candidates]
-    signed = torch.stack(found)
+    judge = signed_block_brightness_correlation
+    signed = torch.stack([judge(one, originals, context) for one in candidates])
     strength = signed.abs().mean(1)
     alike = strength >= strength.max() - _ALIKE
     return int(torch.where(alike, signed.mean(1), -torch.inf).argmax())
@@ -171,11 +174,8 @@ def strongest(found: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
 
 def is_stronger(name: str, value: float, other: float) -> bool:
     """Whether a value of a metric gives more away than another; NaN never does."""
-    if other != other:
-        return value == value
-    return value < other if _better(name) == "lower" else value > other
-
-
-def _better(name: str) -> str:
-    known: Callable[[str], Metric] = metrics.get
-    return known(name).better if name in metrics.names() else "higher"
+    if math.isnan(other) or math.isnan(value):
+        return math.isnan(other) and not math.isnan(value)
+    known = metrics.get(name) if name in metrics.names() else MEASURES.get(name)
+    is_lower = known is not None and known.better == "lower"
+    return value < other if is_lower else value > other

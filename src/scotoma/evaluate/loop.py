@@ -63,13 +63,13 @@ class Shown:
     """One release with its originals and guesses, for whoever draws pictures.
 
     Args:
-        number: Of the release, from 0.
+        first: Number of its first picture among all, from 0.
         originals: ``(B, 3, H, W)`` in [0, 1].
         release: Made of them.
         guesses: ``(B, 3, H, W)``, the best candidates.
     """
 
-    number: int
+    first: int
     originals: Tensor
     release: Release
     guesses: Tensor
@@ -238,6 +238,7 @@ class _Cell:
                     f"{name}: the trivial guess ({trivial[name].value:.3g}) gets more than the "
                     f"attack ({figure.value:.3g})"
                 )
+        self.notes += self.judge.unmeasured.values()
         if self.skipped:
             self.notes.append(
                 f"{self.skipped} pictures without a region are not released and not judged"
@@ -293,9 +294,9 @@ class _Cell:
         self.candidates = max(self.candidates, len(candidates))
         self.judge.add(guesses, shown, labels, context)
         self.trivial.add(shown, labels, release, context, candidates=len(candidates))
-        self.n += len(originals)
         if self.on_release is not None:
-            self.on_release(Shown(self.keys, originals, release, candidates[place]))
+            self.on_release(Shown(self.n, originals, release, candidates[place]))
+        self.n += len(originals)
 
     def _adapt(self, protection: Protection, key: Key | None) -> nn.Module:
         network = self._network()

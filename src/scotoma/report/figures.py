@@ -2,50 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from scotoma.core.errors import SettingsError
 
-__all__ = ["count", "duration", "glue", "percent", "wilson_interval"]
-
-_Z95 = 1.959963984540054  # the normal distribution holds 95 % within ± this
-
-
-def wilson_interval(successes: int, n: int) -> tuple[float, float] | None:
-    r"""Return the Wilson 95 % score interval of a rate.
-
-    Unlike the textbook's normal interval it stays within [0, 1] and says
-    something honest of 12 out of 12.
-
-    .. math:: \frac{\hat p + z^2/2n \pm z\sqrt{\hat p(1-\hat p)/n + z^2/4n^2}}{1 + z^2/n}
-
-    Args:
-        successes: Between 0 and ``n``.
-        n: Trials.
-
-    Returns:
-        Its two ends, or None if ``n`` is 0.
-
-    Raises:
-        SettingsError: ``successes`` is not between 0 and ``n``.
-
-    Example:
-        >>> low, high = wilson_interval(9, 12)
-        >>> f"{low:.3f} {high:.3f}"
-        '0.468 0.911'
-
-    Source:
-        Wilson, Probable Inference, the Law of Succession, and Statistical Inference, JASA 1927.
-    """
-    _check_counts(successes, n)
-    if n == 0:
-        return None
-    rate, z2 = successes / n, _Z95**2
-    middle = rate + z2 / (2 * n)
-    reach = _Z95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
-    low, high = (middle - reach) / (1 + z2 / n), (middle + reach) / (1 + z2 / n)
-    # At the ends the formula gives exactly 0 and 1; floating point misses by a little.
-    return (0.0 if successes == 0 else low, 1.0 if successes == n else high)
+__all__ = ["count", "duration", "glue", "percent"]
 
 
 def percent(successes: int, n: int) -> str:

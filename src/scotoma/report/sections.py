@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from scotoma.report.figures import count, duration, glue, percent, wilson_interval
+from scotoma.evaluate.intervals import wilson_interval
+from scotoma.report.figures import count, duration, glue, percent
 from scotoma.report.markup import Html, element
 from scotoma.report.names import short_names
 from scotoma.run.manifest import Entry, ModelSummary, Summary

@@ -1,0 +1,1 @@
+"""How good a guess is: what attackers get and owners keep, as numbers."""
