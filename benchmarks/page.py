@@ -23,6 +23,7 @@ NAMES = (
     "architectures",
     "encryption",
     "encryption_speed",
+    "pevit",
 )
 """Every benchmark, in the order of the page; each is a module of this package that has a
 ``BENCHMARK``, and its rows are in ``results/NAME.json``."""
