@@ -11,7 +11,7 @@ from scotoma.cli.console import print_json, progress_bar
 
 __all__ = ["HELP", "command"]
 
-HELP = """List models, protections, fills or detectors.
+HELP = """List models, protections, fills, detectors, attacks, metrics or threat-models.
 
 With --adaptable: which models can read encrypted pictures, and why others cannot. Name SPECs,
 or patterns of timm's architectures; each is looked at on the spot.
@@ -53,13 +53,50 @@ def _fills() -> list[tuple[str, str]]:
 def _detectors() -> list[tuple[str, str]]:
     from scotoma.images.detectors import detectors
 
-    return [
-        (name, (detectors.get(name).__doc__ or "").strip().partition("\n")[0])
-        for name in detectors.names()
-    ]
+    return [(name, _first_line(detectors.get(name))) for name in detectors.names()]
+
+
+def _attacks() -> list[tuple[str, str]]:
+    from scotoma.attacks.registry import ENTRIES, attacks
+
+    rows = []
+    for name in attacks.names():
+        if name in ENTRIES:
+            rows.append((name, f"{ENTRIES[name].summary} ({ENTRIES[name].source})"))
+        else:
+            rows.append((name, _first_line(attacks.get(name))))
+    return rows
+
+
+def _metrics() -> list[tuple[str, str]]:
+    from scotoma.evaluate.metrics.registry import MEASURES, metrics
+
+    known = {**MEASURES, **{name: metrics.get(name) for name in metrics.names()}}
+    rows = []
+    for name, metric in sorted(known.items()):
+        unit = f", in {metric.unit}" if metric.unit else ""
+        rows.append((name, f"{metric.summary}{unit}; {metric.better} is better ({metric.source})"))
+    return rows
+
+
+def _threat_models() -> list[tuple[str, str]]:
+    from scotoma.evaluate.threat_models import threat_models
+
+    rows = []
+    for name in threat_models.names():
+        model = threat_models.get(name)
+        rows.append((name, f"{model.summary}; granted: {', '.join(sorted(model.grants))}"))
+    return rows
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().partition("\n")[0]
 
 
 _KINDS = {
+    "attacks": _attacks,
+    "metrics": _metrics,
+    "threat-models": _threat_models,
     "models": _models,
     "protections": _protections,
     "fills": _fills,
@@ -68,7 +105,9 @@ _KINDS = {
 
 
 def command(
-    kind: Annotated[str, typer.Argument(help="models, protections, fills or detectors.")],
+    kind: Annotated[
+        str, typer.Argument(help="models, protections, fills, detectors, attacks, ...")
+    ],
     patterns: Annotated[
         list[str] | None, typer.Argument(help="With --adaptable: SPECs or timm names, as vit_*.")
     ] = None,

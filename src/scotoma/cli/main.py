@@ -16,6 +16,7 @@ from scotoma import __version__
 from scotoma.cli import (
     adapt,
     anonymize,
+    attack,
     audit,
     classify,
     decrypt,
@@ -46,6 +47,7 @@ app.command("encrypt", help=encrypt.HELP)(encrypt.command)
 app.command("decrypt", help=decrypt.HELP)(decrypt.command)
 app.command("adapt", help=adapt.HELP)(adapt.command)
 app.command("classify", help=classify.HELP)(classify.command)
+app.command("attack", help=attack.HELP)(attack.command)
 app.command("evaluate", help=evaluate.HELP)(evaluate.command)
 app.command("audit", help=audit.HELP, context_settings=audit.CONTEXT)(audit.command)
 app.command("list", help=listing.HELP)(listing.command)

@@ -12,7 +12,7 @@ With ``identities`` the attacker's pictures show other people than those attacke
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -205,7 +205,7 @@ def _number(found: PictureSet, classes: Sequence[str] | None) -> tuple[int, ...]
 def _geometry(settings: DataSettings, preprocessing: Preprocessing | None) -> Preprocessing:
     """Return the preprocessing without normalization."""
     if preprocessing is not None:
-        return replace(preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        return preprocessing.in_unit_range()
     if settings.size is None:
         raise SettingsError(
             f"expected size [height, width] for {settings.path}, which no model reads, got none"

@@ -173,10 +173,12 @@ class _Table:
         if cell.threat_model is None:
             if model is None:
                 return self._blank(cell, "expected a model to ask, got none")
+            # People are no classes of the model's.
+            is_labelled = not self.config.data[cell.data].settings.identities
             return evaluate_utility(
                 subject,
                 model,
-                pictures.stream(),
+                pictures.stream() if is_labelled else (images for images, _ in pictures.stream()),
                 pictures_per_key=run.pictures_per_key,
                 seed=run.seed,
                 data=cell.data,

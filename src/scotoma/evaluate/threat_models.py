@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from scotoma.core.keys import Key
 
-__all__ = ["ThreatModel", "draw_key", "grant", "open_threat_model", "threat_models"]
+__all__ = ["ThreatModel", "draw_key", "grant", "open_threat_model", "simulator", "threat_models"]
 
 _PUBLIC = frozenset({"simulate", "auxiliary"})
 _ALL_PAIRS = -1
@@ -169,7 +169,7 @@ def grant(
     own = copy.deepcopy(protection) if protection.keyed else protection
     granted = threat_model.grants
     known: dict[str, Any] = {
-        "simulate": _simulator(copy.deepcopy(own) if own.keyed else own),
+        "simulate": simulator(copy.deepcopy(own) if own.keyed else own),
         "auxiliary": auxiliary,
     }
     if "pairs" in granted:
@@ -195,7 +195,13 @@ def draw_key(generator: Generator) -> Key:
     return Key.from_bytes(drawn.numpy().tobytes())
 
 
-def _simulator(protection: Protection) -> Callable[[Tensor, Generator], Release]:
+def simulator(protection: Protection) -> Callable[[Tensor, Generator], Release]:
+    """Return what makes releases under fresh keys, drawn from the generator it is given.
+
+    Args:
+        protection: Takes pictures in [0, 1]; one that never saw the attacked key.
+    """
+
     def simulate(images: Tensor, generator: Generator) -> Release:
         key = draw_key(generator) if protection.keyed else None
         return protection.protect(images, key, generator=generator)

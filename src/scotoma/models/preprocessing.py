@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,10 @@ class Preprocessing:
     def to_config(self) -> dict[str, Any]:
         """Return plain data that :meth:`from_config` reads back."""
         return asdict(self)
+
+    def in_unit_range(self) -> Preprocessing:
+        """Return the same without normalization: pictures stay in [0, 1]."""
+        return replace(self, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
     @cached_property
     def transform(self) -> Callable[[Image.Image], Tensor]:
