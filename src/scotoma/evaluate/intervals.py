@@ -20,6 +20,7 @@ _Z95 = 1.959963984540054  # the normal distribution holds 95 % within ± this
 _RESAMPLES = 2000
 _MOST_CORRECTED = 2000
 _VALUES_AT_ONCE = 2_000_000
+_LEAST_SPREAD = 1e-12
 
 Statistic = Callable[[NDArray[np.float64], int], NDArray[np.float64]]
 
@@ -108,7 +109,8 @@ def bootstrap_interval(
 
     if len(values) < 2 or not np.isfinite(values).all():
         return math.nan, math.nan
-    if np.ptp(values) == 0:
+    # Values that rounding alone tells apart have no spread from which BCa could correct.
+    if np.ptp(values) <= _LEAST_SPREAD * max(1.0, float(np.abs(values).max())):
         only = float(statistic(values, -1))
         return only, only
     found = bootstrap(

@@ -17,6 +17,7 @@ from scotoma.evaluate.exhibits import save_pictures
 from scotoma.evaluate.judge import SetJudge
 from scotoma.evaluate.loop import evaluate
 from scotoma.evaluate.records import Record, RecordBook, fingerprint_of
+from scotoma.evaluate.reidentification import Reidentification, load_embedder
 from scotoma.evaluate.subjects import open_subject
 from scotoma.evaluate.threat_models import ThreatModel
 from scotoma.evaluate.utility import evaluate_utility
@@ -136,6 +137,8 @@ class _Table:
         self._model = lru_cache(2)(load_classifier)
         self._split = lru_cache(2)(self._open_pictures)
         self._auxiliary = lru_cache(1)(self._load_auxiliary)
+        self._gallery = lru_cache(1)(self._load_gallery)
+        self._embedder = lru_cache(1)(load_embedder)
         self._digests = lru_cache(None)(_digest)
 
     def run(self) -> Totals:
@@ -211,8 +214,17 @@ class _Table:
         )
 
     def _set_judges(self, cell: Cell) -> Callable[[], Sequence[SetJudge]]:
-        """Return what makes judges of all guesses together: re-identification, re-detection."""
-        return tuple
+        """Return what makes judges of all guesses together."""
+        spec = self.config.run.embedder
+        if spec is None or not self.config.data[cell.data].settings.identities:
+            return tuple
+        embedder, gallery = self._embedder(spec), self._gallery(cell.data, cell.model)
+        seed = self.config.run.seed
+        return lambda: [Reidentification(embedder, gallery=gallery, seed=seed)]
+
+    def _load_gallery(self, data: str, model: str) -> tuple[Tensor, Tensor]:
+        pictures = self._split(data, model)
+        return pictures.load(pictures.gallery)
 
     def _blank(self, cell: Cell, reason: str) -> Record:
         attack = self.config.attacks[cell.attack].choice if cell.attack else None
