@@ -12,6 +12,8 @@ from scotoma.cli.cipher import (
     DatasetOption,
     InnerOption,
     KeyOption,
+    NoiseOption,
+    NoisePlanesOption,
     PassphraseOption,
     PeriodOption,
     SchemeOption,
@@ -46,6 +48,8 @@ def command(
     inner: InnerOption = None,
     period: PeriodOption = None,
     sub_patches: SubPatchesOption = None,
+    noise: NoiseOption = None,
+    noise_planes: NoisePlanesOption = None,
     dataset: DatasetOption = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file beside it.")] = False,
     passphrase_file: PassphraseOption = None,
@@ -55,7 +59,14 @@ def command(
 ) -> None:
     """Adapt, check, write."""
     settings = read_settings(
-        scheme, block=block, dataset=dataset, inner=inner, period=period, sub_patches=sub_patches
+        scheme,
+        block=block,
+        dataset=dataset,
+        inner=inner,
+        period=period,
+        sub_patches=sub_patches,
+        noise=noise,
+        noise_planes=noise_planes,
     )
     secret = open_key(settings, key, passphrase_file)
     use_device(device)

@@ -18,6 +18,8 @@ __all__ = [
     "DatasetOption",
     "InnerOption",
     "KeyOption",
+    "NoiseOption",
+    "NoisePlanesOption",
     "PassphraseOption",
     "PeriodOption",
     "SchemeOption",
@@ -51,6 +53,12 @@ PeriodOption = Annotated[
 SubPatchesOption = Annotated[
     int | None, typer.Option(help="mix: parts of a patch that are averaged, a square number.")
 ]
+NoiseOption = Annotated[
+    float | None, typer.Option(help="hardened: how many times stronger than the picture noise is.")
+]
+NoisePlanesOption = Annotated[
+    int | None, typer.Option(help="hardened: planes that a release has more than the picture.")
+]
 
 
 def read_settings(
@@ -61,6 +69,8 @@ def read_settings(
     inner: str | None,
     period: str | None,
     sub_patches: int | None,
+    noise: float | None,
+    noise_planes: int | None,
 ) -> EncryptSettings:
     """Return the settings that options name.
 
@@ -76,6 +86,8 @@ def read_settings(
         inner=inner,
         period=None if period is None else _read_period(period),
         sub_patches=sub_patches,
+        noise=noise,
+        noise_planes=noise_planes,
     )
     return EncryptSettings(scheme, **options)
 

@@ -12,6 +12,8 @@ from scotoma.cli.cipher import (
     DatasetOption,
     InnerOption,
     KeyOption,
+    NoiseOption,
+    NoisePlanesOption,
     PassphraseOption,
     PeriodOption,
     SchemeOption,
@@ -49,19 +51,28 @@ def command(
     inner: InnerOption = None,
     period: PeriodOption = None,
     sub_patches: SubPatchesOption = None,
+    noise: NoiseOption = None,
+    noise_planes: NoisePlanesOption = None,
     dataset: DatasetOption = None,
     format: Annotated[  # noqa: A002 - the option's name
         str, typer.Option(help="safetensors, or png: 8 bits per value.")
     ] = "safetensors",
     dtype: Annotated[str, typer.Option(help="float32 or float16, of safetensors.")] = "float32",
     passphrase_file: PassphraseOption = None,
-    seed: Annotated[int, typer.Option(help="Of key-less schemes' random orders.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of fresh randomness: orders, noise.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Encrypt; exit 3 when a picture failed."""
     settings = read_settings(
-        scheme, block=block, dataset=dataset, inner=inner, period=period, sub_patches=sub_patches
+        scheme,
+        block=block,
+        dataset=dataset,
+        inner=inner,
+        period=period,
+        sub_patches=sub_patches,
+        noise=noise,
+        noise_planes=noise_planes,
     )
     from scotoma.images.ciphertext import CipherEncoding
     from scotoma.images.walk import find_pictures
@@ -79,10 +90,21 @@ def command(
     use_device(device)
 
     from scotoma.models.spec import load_classifier
+    from scotoma.protections.encrypt.encryption import open_protection
     from scotoma.run.encrypt import encrypt
     from scotoma.run.scaling import scaling_for
 
     preprocessing = load_classifier(model).preprocessing
+    most = open_protection(settings, preprocessing).most_pictures(preprocessing.input_size)
+    if most is not None:
+        count = sum(1 for _ in find_pictures(inputs, exclude=out))
+        if count > most:
+            typer.echo(
+                f"note: {count} pictures under one key and label, which hide {most} well; give "
+                "every part of them a --dataset of its own, and adapt a model for each: see "
+                "docs/hardened.md",
+                err=True,
+            )
     encoding = CipherEncoding(format, dtype, scaling_for(settings, preprocessing))
     convert_and_report(
         "encrypting",

@@ -57,7 +57,8 @@ def test_one_wrong_map_of_many_is_found() -> None:
 
 def test_secrets_stay() -> None:
     maps = BlockMaps(2, EYE, EYE)
-    assert repr(maps) == "BlockMaps(block=2, forward=(1, 1, 12, 12), noise=0, moves=False)"
+    shown = "BlockMaps(block=2, forward=(1, 1, 12, 12), noise=0, moves=False, spreads=False)"
+    assert repr(maps) == shown
     for leak in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(SecretError, match="derive them again"):
             leak(maps)

@@ -14,13 +14,21 @@ from scotoma.core.errors import ReleaseError, SettingsError, UnknownNameError
 from scotoma.protections.encrypt.schemes import Scheme, schemes
 from scotoma.protections.encrypt.settings import EncryptSettings
 
-NAMES = ["block-shuffle", "mix", "orthogonal", "orthogonal-per-block", "permute", "shuffle"]
+NAMES = [
+    "block-shuffle",
+    "hardened",
+    "mix",
+    "orthogonal",
+    "orthogonal-per-block",
+    "permute",
+    "shuffle",
+]
 
 
 def test_the_names_are_those_of_the_command_line() -> None:
     assert schemes.names() == NAMES
     keyed = [name for name in NAMES if schemes.get(name).keyed]
-    assert keyed == ["block-shuffle", "orthogonal", "orthogonal-per-block", "permute"]
+    assert keyed == [name for name in NAMES if name not in ("mix", "shuffle")]
     with pytest.raises(UnknownNameError, match="did you mean 'orthogonal'"):
         EncryptSettings("ortogonal")
 

@@ -107,6 +107,20 @@ class Encryption(ABC):
                 "nothing"
             )
 
+    def most_pictures(self, size: tuple[int, int, int]) -> int | None:
+        """Return how many pictures of one size should share a key and label, where we know.
+
+        Args:
+            size: ``(C, H, W)`` of the pictures.
+        """
+        from scotoma.ops.blocks import count_blocks
+        from scotoma.protections.encrypt.maps import Layout
+
+        if self._scheme.most_pictures is None:
+            return None
+        layout = Layout(size[0], *count_blocks(size[1], size[2], self.settings.block))
+        return self._scheme.most_pictures(self.settings, layout)
+
     @abstractmethod
     def unprotect(self, release: Release, key: Key | None = None) -> Tensor:
         """Return the ``(B, C, H, W)`` pictures of a release, to float precision.

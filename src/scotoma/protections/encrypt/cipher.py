@@ -18,9 +18,12 @@ from scotoma.ops.blocks import (
     move_blocks,
     picture_index,
 )
+from scotoma.ops.diffusion import gather_values, spread_values
 from scotoma.protections.encrypt.maps import BlockMaps, Layout
 
 __all__ = ["Cipher", "prepare"]
+
+_LEAST_NOISE = 0.25  # of a release's energy, for pictures stranger than any photograph
 
 
 class Cipher(Protocol):
@@ -47,6 +50,11 @@ def prepare(maps: BlockMaps, layout: Layout, device: torch.device | str = "cpu")
     if maps.order is not None and len(maps.order) != layout.positions:
         raise SettingsError(
             f"expected an order of {layout.positions} blocks, got {len(maps.order)}"
+        )
+    values = maps.forward.shape[2] * layout.positions
+    if maps.diffusion is not None and maps.diffusion.orders.shape[1] != values:
+        raise SettingsError(
+            f"expected a diffusion of {values} values, got {maps.diffusion.orders.shape[1]}"
         )
     sources = _permutation_of(maps)
     if sources is None:
@@ -82,36 +90,61 @@ class _Moves(_Stays):
 
 
 class _Products(_Stays):
-    """Values mix: a matrix for each class of positions."""
+    """Values mix: a matrix for each class of positions, and perhaps all of a picture's values."""
 
     def __init__(self, maps: BlockMaps, device: torch.device | str) -> None:
         self._maps = maps
         self._device = device
         self._block = maps.block
-        self._forward = maps.forward.float().contiguous().to(device)
-        self._noise = None if maps.noise is None else maps.noise.float().contiguous().to(device)
+        # What is faint beside its noise keeps more digits than float32 has for both.
+        self._type = torch.float32 if maps.diffusion is None else torch.float64
+        self._forward = self._ready(maps.forward)
+        self._noise = None if maps.noise is None else self._ready(maps.noise)
         self._order = None if maps.order is None else maps.order.to(device)
+        self._rounds: tuple[Tensor, Tensor] | None = None
+        if maps.diffusion is not None:
+            orders = maps.diffusion.orders.to(device)
+            self._rounds = orders, self._ready(maps.diffusion.matrices)
 
     def encrypt(self, images: Tensor, generator: Generator | None) -> Tensor:
         if self._order is not None:
             images = move_blocks(images, self._order, self._block)
-        data = map_blocks(images, self._forward, self._block)
-        if self._noise is None:
-            return data
-        rows, columns = images.shape[2] // self._block, images.shape[3] // self._block
-        grain = _draw_noise(len(images), (self._noise.shape[3], rows, columns), generator)
-        noise = map_vectors(grain.to(images.device), self._noise)
-        return data + from_blocks(noise, self._block)
+        data = map_blocks(images.to(self._type), self._forward, self._block)
+        if self._noise is not None:
+            data = self._with_noise(data, self._noise, generator)
+        if self._rounds is not None:
+            data = spread_values(data, *self._rounds)
+        return data.float()
 
     def decrypt(self, data: Tensor) -> Tensor:
-        images = map_blocks(data, self._inverse, self._block)
+        data = data.to(self._type)
+        if self._rounds is not None:
+            data = gather_values(data, self._inverse_orders, self._rounds[1])
+        images = map_blocks(data, self._inverse, self._block).float()
         if self._order is None:
             return images
         return move_blocks(images, invert_index(self._order), self._block)
 
+    def _with_noise(self, data: Tensor, maps: Tensor, generator: Generator | None) -> Tensor:
+        rows, columns = data.shape[2] // self._block, data.shape[3] // self._block
+        grain = _draw_noise(len(data), (maps.shape[3], rows, columns), generator)
+        noise = from_blocks(map_vectors(grain.to(data), maps), self._block)
+        if self._maps.level is not None:
+            noise *= _strengths(data, noise, self._maps.level)
+        return data + noise
+
+    def _ready(self, maps: Tensor) -> Tensor:
+        return maps.to(self._device, self._type).contiguous()
+
     @cached_property
     def _inverse(self) -> Tensor:
-        return self._maps.inverse.float().contiguous().to(self._device)
+        return self._ready(self._maps.inverse)
+
+    @cached_property
+    def _inverse_orders(self) -> Tensor:
+        diffusion = self._maps.diffusion
+        assert diffusion is not None
+        return diffusion.inverse_orders.to(self._device)
 
 
 def _draw_noise(count: int, shape: tuple[int, int, int], generator: Generator | None) -> Tensor:
@@ -121,11 +154,21 @@ def _draw_noise(count: int, shape: tuple[int, int, int], generator: Generator | 
     return torch.stack([torch.randn(shape, generator=generator) for _ in range(count)])
 
 
+def _strengths(data: Tensor, noise: Tensor, level: float) -> Tensor:
+    """Return ``(B, 1, 1, 1)``: by what to multiply each picture's noise to reach the level."""
+    whole = level * data[0].numel()
+    # Picture by picture: sums of another size round otherwise.
+    there = torch.stack([part.double().square().sum() for part in data])
+    drawn = torch.stack([part.double().square().sum() for part in noise])
+    missing = (whole - there).clamp(min=_LEAST_NOISE * whole)
+    return (missing / drawn).sqrt().to(data).view(-1, 1, 1, 1)
+
+
 def _permutation_of(maps: BlockMaps) -> Tensor | None:
     """Return ``(P_h, P_w, n)`` indices where every map only moves values, else None."""
     down, across, rows, columns = maps.forward.shape
     # One matrix tells nearly always, and spares a look at hundreds of them.
-    if maps.noise is not None or rows != columns:
+    if maps.noise is not None or maps.diffusion is not None or rows != columns:
         return None
     if int(torch.count_nonzero(maps.forward[0, 0])) != rows:
         return None

@@ -94,7 +94,7 @@ class KeyedEncryption(Encryption):
         self.check_key(key)
         size = self._input_size(model)
         maps = self.derive_maps(key, size)
-        return adapt_stems(model, size, maps.block, maps.inverse, maps.order)
+        return adapt_stems(model, size, maps.block, maps.inverse, maps.order, maps.diffusion)
 
     def derive_maps(self, key: Key | None, size: tuple[int, int, int]) -> BlockMaps:
         """Return the maps, kept once derived; see :meth:`.base.Encryption.derive_maps`."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scotoma.core.errors import SecretError, SettingsError
+from scotoma.ops.diffusion import Diffusion
 
 __all__ = ["BlockMaps", "Layout"]
 
@@ -37,11 +38,12 @@ class Layout:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BlockMaps:
-    """An invertible map for every block position, and perhaps a new place for every block.
+    """An invertible map for every block position, perhaps a new place for it, and a spreading.
 
     A block ``b`` of the plain picture moves from position ``order[n]`` to ``n = (i, j)`` and
     becomes ``b' = forward[i % P_h, j % P_w] @ b + noise[i % P_h, j % P_w] @ z`` with ``z`` a
-    fresh standard normal vector. Readers take ``b = inverse[i % P_h, j % P_w] @ b'``.
+    fresh standard normal vector. Readers take ``b = inverse[i % P_h, j % P_w] @ b'``. Where there
+    is a ``diffusion``, all values of all blocks are spread last, and readers gather them first.
 
     Args:
         block: Side ``M``, in pixels.
@@ -51,6 +53,10 @@ class BlockMaps:
         order: ``(N,)`` int64, a permutation: release position ``n`` holds the block of plain
             position ``order[n]``. None leaves blocks in place.
         noise: ``(P_h, P_w, C'*M*M, K)`` float64 for ``K`` fresh noise dimensions, or None.
+        level: Mean square that every release is to have: a picture's noise gets whatever it has
+            not itself (but a quarter at least), so that it does not tell its contrast. None
+            takes the noise as it is drawn.
+        diffusion: What is done to all values of a picture at the end, or None.
 
     Raises:
         SettingsError: Shapes or types that do not fit, or an inverse that is none.
@@ -64,6 +70,8 @@ class BlockMaps:
     inverse: Tensor
     order: Tensor | None = None
     noise: Tensor | None = None
+    level: float | None = None
+    diffusion: Diffusion | None = None
 
     def __post_init__(self) -> None:
         self._check_shapes()
@@ -72,6 +80,10 @@ class BlockMaps:
             expected = torch.arange(self.order.numel())
             if self.order.ndim != 1 or not torch.equal(self.order.sort().values, expected):
                 raise SettingsError("expected order as a permutation of block positions (N,)")
+        if self.level is not None and (self.noise is None or not self.level > 0):
+            raise SettingsError(
+                f"expected a level above 0 of maps that have noise, got {self.level}"
+            )
 
     @property
     def period(self) -> tuple[int, int]:
@@ -87,7 +99,8 @@ class BlockMaps:
         noise = 0 if self.noise is None else self.noise.shape[3]
         return (
             f"BlockMaps(block={self.block}, forward={tuple(self.forward.shape)}, "
-            f"noise={noise}, moves={self.order is not None})"
+            f"noise={noise}, moves={self.order is not None}, "
+            f"spreads={self.diffusion is not None})"
         )
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:

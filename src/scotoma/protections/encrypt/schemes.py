@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from scotoma.core.errors import SettingsError
 from scotoma.core.registry import Registry
-from scotoma.protections.encrypt import keyed, keyless
+from scotoma.protections.encrypt import hardened, keyed, keyless
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -43,6 +43,7 @@ class Scheme:
             the release's data.
         fresh: Whether every call draws new randomness, so that a generator is needed.
         least_block: Smallest block side; below it the release would show the picture.
+        most_pictures: Keyed: how many pictures should share a key and label, where we know.
 
     Raises:
         SettingsError: Both of ``derive`` and ``apply``, or neither.
@@ -56,6 +57,7 @@ class Scheme:
     apply: Callable[[Tensor, EncryptSettings, Generator | None], Tensor] | None = None
     fresh: bool = False
     least_block: int = 1
+    most_pictures: Callable[[EncryptSettings, Layout], int] | None = None
 
     def __post_init__(self) -> None:
         if (self.derive is None) == (self.apply is None):
@@ -115,6 +117,17 @@ for _scheme in (
         "through one learned embedding added after it (ViT, DeiT), which is reordered too",
         options=frozenset({"inner"}),
         derive=keyed.derive_block_shuffle,
+    ),
+    Scheme(
+        "hardened",
+        "whitened, drowned in fresh noise, and spread over the whole picture (ours)",
+        "every model whose first layer is a convolution, overlapping or not, at a fixed input "
+        "size; the rewritten layer first gathers what was spread",
+        options=frozenset({"noise", "noise_planes"}),
+        derive=hardened.derive_hardened,
+        fresh=True,
+        least_block=_IN_PLACE,
+        most_pictures=hardened.pictures_per_label,
     ),
     Scheme(
         "shuffle",

@@ -10,10 +10,13 @@ from typing import Any
 from scotoma.core.errors import ReleaseError, SettingsError, UnknownNameError
 from scotoma.protections.encrypt.schemes import Scheme, schemes
 
-__all__ = ["INNER", "EncryptSettings"]
+__all__ = ["INNER", "STRONGEST_NOISE", "EncryptSettings"]
 
 INNER = ("none", "orthogonal", "permute")
 """What ``block-shuffle`` may do within a block."""
+
+STRONGEST_NOISE = 64.0
+"""Above it float32 no longer keeps the picture within 1e-4."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class EncryptSettings:
         inner: ``block-shuffle``: what happens within a block, ``none``, ``orthogonal`` or
             ``permute``.
         sub_patches: ``mix``: parts of a patch that are averaged, a square number.
+        noise_planes: ``hardened``: planes of fresh noise that a release has more than the picture.
+        noise: ``hardened``: how many times stronger than a photograph the noise is, in root mean
+            squares of whitened values. Rounding errors grow with it.
         dataset: Label that, with the key, decides the maps of a keyed scheme. Pictures under
             one label share their maps; a label per picture gives each its own.
 
@@ -41,6 +47,8 @@ class EncryptSettings:
     period: tuple[int, int] | None = None
     inner: str = "none"
     sub_patches: int = 4
+    noise_planes: int = 1
+    noise: float = 8.0
     dataset: str = ""
 
     def __post_init__(self) -> None:
@@ -57,6 +65,7 @@ class EncryptSettings:
             for side in self.period:
                 _check_side("period", side)
         self._check_sub_patches()
+        self._check_noise()
         self._check_options(schemes.get(self.scheme))
 
     @property
@@ -94,6 +103,16 @@ class EncryptSettings:
         if self.sub_patches == 1 or self.parts**2 != self.sub_patches:
             raise SettingsError(
                 f"expected sub_patches as a square number above 1, got {self.sub_patches}"
+            )
+
+    def _check_noise(self) -> None:
+        _check_side("noise_planes", self.noise_planes)
+        if isinstance(self.noise, bool) or not (
+            isinstance(self.noise, int | float) and 0 < self.noise <= STRONGEST_NOISE
+        ):
+            raise SettingsError(
+                f"expected noise above 0 and up to {STRONGEST_NOISE:g} times the picture, "
+                f"got {self.noise!r}"
             )
 
     def _check_options(self, scheme: Scheme) -> None:
