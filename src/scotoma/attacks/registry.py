@@ -55,6 +55,30 @@ _ALL = (
         "principal components, brought to natural pictures' by moments of neighbouring blocks",
         "this project; joint moments after Belouchrani et al. 1997",
     ),
+    Entry(
+        "spatial-lag",
+        "statistics.spatial_lag:SpatialLag",
+        "the smoothest directions of whitened blocks",
+        "Switzer, Green 1984",
+    ),
+    Entry(
+        "lag-ica",
+        "statistics.spatial_lag:LagICA",
+        "independent components within the smoothest directions",
+        "Switzer, Green 1984; Hyvärinen 1999",
+    ),
+    Entry(
+        "ica",
+        "statistics.spatial_lag:ICA",
+        "independent components of whole blocks, the smoothest kept",
+        "Hyvärinen 1999",
+    ),
+    Entry(
+        "position-field",
+        "statistics.position_field:PositionField",
+        "brightness as a smooth field, where every position has its own map",
+        "this project; multiset canonical correlation after Kettenring 1971",
+    ),
 )
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ALL}

@@ -22,6 +22,7 @@ __all__ = [
 
 _MEAN, _SPREAD = 0.45, 0.25  # of natural pictures' brightness
 _ROUNDS = 4
+_CHUNK = 64
 
 
 def plain_size(release: Release) -> tuple[int, int]:
@@ -99,28 +100,35 @@ def brightness_guess(thumbnail: Tensor, size: tuple[int, int], block: int | None
     """Return grey pictures from a map of block brightness whose scale is not known.
 
     The map gets the mean and spread of natural pictures, over all pictures of the release
-    at once, and is interpolated so that blocks keep their means.
+    at once (each candidate by itself), and is interpolated so that blocks keep their means.
 
     Args:
-        thumbnail: ``(..., h, w)``, brighter is larger.
+        thumbnail: ``(B, h, w)`` or candidates ``(K, B, h, w)``, brighter is larger.
         size: Height and width of the pictures, in pixels.
         block: Side of a block, in pixels; None if blocks divide the size.
 
     Returns:
-        ``(..., 3, H, W)`` float32 in [0, 1].
+        ``(B, 3, H, W)`` or ``(K, B, 3, H, W)`` float32 in [0, 1]; channels share memory.
     """
     rows, columns = thumbnail.shape[-2:]
-    flat = thumbnail.double().reshape(-1, 1, rows, columns).nan_to_num(0, 0, 0)
-    flat = (flat - flat.mean()) / flat.std(correction=0).clamp(min=1e-12)
-    flat = (_MEAN + _SPREAD * flat).clamp(0, 1)
+    flat = thumbnail.double().nan_to_num(0, 0, 0)
+    release = (-3, -2, -1) if flat.ndim > 2 else (-2, -1)
+    flat = flat - flat.mean(release, keepdim=True)
+    flat = flat / flat.std(release, correction=0, keepdim=True).clamp(min=1e-12)
+    flat = (_MEAN + _SPREAD * flat).clamp(0, 1).float().reshape(-1, 1, rows, columns)
     whole = (rows * block, columns * block) if block else size
+    picture = torch.cat([_enlarged(part, whole) for part in torch.split(flat, _CHUNK)])
+    picture = picture[..., : size[0], : size[1]].clamp(0, 1)
+    return picture.expand(-1, 3, -1, -1).reshape(*thumbnail.shape[:-2], 3, *size)
+
+
+def _enlarged(flat: Tensor, size: tuple[int, int]) -> Tensor:
+    """Interpolate so that the mean over each block stays what it was."""
     coarse = flat
     for _ in range(_ROUNDS):
-        picture = F.interpolate(coarse, whole, mode="bilinear", align_corners=False)
-        coarse = coarse + flat - F.adaptive_avg_pool2d(picture, (rows, columns))
-    picture = F.interpolate(coarse, whole, mode="bilinear", align_corners=False)
-    picture = picture[..., : size[0], : size[1]].clamp(0, 1).float()
-    return picture.expand(-1, 3, -1, -1).reshape(*thumbnail.shape[:-2], 3, *size)
+        picture = F.interpolate(coarse, size, mode="bilinear", align_corners=False)
+        coarse = coarse + flat - F.adaptive_avg_pool2d(picture, (flat.shape[2], flat.shape[3]))
+    return F.interpolate(coarse, size, mode="bilinear", align_corners=False)
 
 
 def _normalization(images: Tensor, release: Release) -> tuple[Tensor, Tensor]:
