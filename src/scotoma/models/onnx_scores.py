@@ -27,7 +27,8 @@ _ERRORS_ONLY = 3
 class OnnxNetwork:
     """An ONNX graph of one picture input, called like a network; always on the CPU.
 
-    The first output counts. A batch size that the graph fixes is met by filling up.
+    The first output counts. A batch size that the graph fixes is met by filling up; a size of
+    pictures that it fixes is in ``input_size``, as (C, H, W).
 
     Args:
         path: The ``.onnx`` file.
@@ -50,8 +51,10 @@ class OnnxNetwork:
         self._input = inputs[0].name
         self._output = self._session.get_outputs()[0].name
         self._type = _TYPES[inputs[0].type]
-        batch = inputs[0].shape[0]
+        batch, *size = inputs[0].shape
         self.batch_size: int | None = batch if isinstance(batch, int) else None
+        is_fixed = all(isinstance(side, int) for side in size)
+        self.input_size: tuple[int, ...] | None = tuple(size) if is_fixed else None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return ``(B, K)`` scores of ``(B, 3, H, W)`` inputs, on the inputs' device.
@@ -70,18 +73,30 @@ class OnnxNetwork:
             raise ModelError(f"the metadata of {self.path} are damaged: {error}") from error
         return found if isinstance(found, dict) else None
 
+    def outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Return every output of the graph by name; the batch must be what the graph takes.
+
+        Raises:
+            ModelError: onnxruntime refuses the inputs.
+        """
+        names = [item.name for item in self._session.get_outputs()]
+        return dict(zip(names, self._answer(names, images), strict=True))
+
     def _run(self, images: Tensor) -> Tensor:
+        return self._answer([self._output], images)[0]
+
+    def _answer(self, names: list[str], images: Tensor) -> list[Tensor]:
         import torch
 
         array = images.detach().cpu().numpy().astype(self._type, copy=False)
         try:
-            answer = self._session.run([self._output], {self._input: array})[0]
+            answers = self._session.run(names, {self._input: array})
         except Exception as error:  # onnxruntime's errors have no base of their own
             raise ModelError(
                 f"expected {self.path} to take inputs {tuple(images.shape)}, got: "
                 f"{_first_line(error)}; check input_size in the JSON beside it"
             ) from error
-        return torch.as_tensor(answer).to(images.device)
+        return [torch.as_tensor(answer).to(images.device) for answer in answers]
 
 
 def load_onnx(spec: str, target: str, device: str) -> Classifier:

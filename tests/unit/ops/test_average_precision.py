@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scotoma.core.errors import SettingsError
-from scotoma.ops.average_precision import Boxes, average_precision, box_iou
+from scotoma.ops.average_precision import Boxes, average_precision
 
 SQUARE = [0.0, 0.0, 10.0, 10.0]
 
@@ -21,12 +21,6 @@ def boxes(*rows: tuple[list[float], int] | tuple[list[float], int, float]) -> Bo
 def shifted(by: float) -> list[float]:
     """A box whose IoU with SQUARE is (10 - by) / (10 + by)."""
     return [by, 0.0, 10.0 + by, 10.0]
-
-
-def test_overlap() -> None:
-    one = np.array([SQUARE, shifted(20)])
-    other = np.array([SQUARE, shifted(5), [2.0, 2.0, 2.0, 2.0]])
-    np.testing.assert_allclose(box_iou(one, other), [[1, 1 / 3, 0], [0, 0, 0]])
 
 
 def test_right_is_one_and_nothing_is_zero() -> None:

@@ -53,15 +53,13 @@ def neighbour_accuracy(guesses: Tensor, originals: Tensor, context: Mapping[str,
             f"{block} in {tuple(originals.shape[2:])} pixels"
         )
     height, width = (side - side % block for side in originals.shape[2:])
-    found = [
-        _accuracy(*(picture[None, :, :height, :width] for picture in pair), block)
-        for pair in zip(guesses, originals, strict=True)
-    ]
+    cut = (images[..., :height, :width].double() for images in (guesses, originals))
+    grids = zip(*(to_blocks(images, block) for images in cut), strict=True)
+    found = [_accuracy(tiles, patches) for tiles, patches in grids]
     return torch.tensor(found, dtype=torch.float64)
 
 
-def _accuracy(guess: Tensor, original: Tensor, block: int) -> float:
-    tiles, patches = (to_blocks(picture.double(), block)[0] for picture in (guess, original))
+def _accuracy(tiles: Tensor, patches: Tensor) -> float:
     grid = patches.shape[1:]
     rows = patches.flatten(1).T
     kinds = torch.unique((rows * _LEVELS).round(), dim=0, return_inverse=True)[1]

@@ -64,6 +64,7 @@ class Metric:
 
 
 _HERE = "scotoma.evaluate.metrics"
+_OURS = "this project"
 _PICTURES = (
     Metric(
         "psnr_db",
@@ -110,7 +111,7 @@ _PICTURES = (
         "",
         "higher",
         "correlation of the blocks' mean brightness, without its sign",
-        "this project",
+        _OURS,
         f"{_HERE}.brightness:block_brightness_correlation",
     ),
     Metric(
@@ -118,7 +119,7 @@ _PICTURES = (
         "",
         "higher",
         "correlation of the pixels' brightness, without its sign",
-        "this project",
+        _OURS,
         f"{_HERE}.brightness:luma_correlation",
     ),
     Metric(
@@ -126,7 +127,7 @@ _PICTURES = (
         "",
         "higher",
         "correlation of the blocks' mean brightness; of a negative it is -1",
-        "this project",
+        _OURS,
         f"{_HERE}.brightness:signed_block_brightness_correlation",
     ),
     Metric(
@@ -146,17 +147,26 @@ for _metric in _PICTURES:
     metrics.register(_metric.name)(_metric)
 
 _OTHERS = (
-    Metric("agreement", "", "higher", "share of decisions that stay", "this project"),
-    Metric("decision_changes", "", "lower", "share of decisions that change", "this project"),
-    Metric("top1", "", "higher", "share of pictures whose label comes first", "this project"),
-    Metric("top5", "", "higher", "share whose label is among the first five", "this project"),
+    Metric("agreement", "", "higher", "share of decisions that stay", _OURS),
+    Metric("decision_changes", "", "lower", "share of decisions that change", _OURS),
+    Metric("logit_error", "", "lower", "largest change of a logit, of the largest logit", _OURS),
+    Metric("top1", "", "higher", "share of releases whose label comes first", _OURS),
+    Metric("top5", "", "higher", "share of releases whose label is among five", _OURS),
+    Metric("top1_plain", "", "higher", "the same of pictures and the plain model", _OURS),
+    Metric("top5_plain", "", "higher", "the same of pictures and the plain model", _OURS),
     Metric("map", "", "higher", "mean average precision of boxes", "COCO; faster-coco-eval"),
-    Metric("bits_per_pixel", "bit", "lower", "size per pixel of the original", "this project"),
+    Metric("bits_per_pixel", "bit", "lower", "size per pixel of the original", _OURS),
     Metric("bd_rate", "%", "lower", "mean size at equal quality", "Bjontegaard 2001; bjontegaard"),
-    Metric("latency_ms", "ms", "lower", "median time of one call", "this project"),
-    Metric("reid_rank1", "", "higher", "share whose person is recognized first", "this project"),
-    Metric("reid_auc", "", "higher", "how well same and other people part", "scikit-learn"),
-    Metric("redetection", "", "higher", "share in which the detector fires", "this project"),
+    Metric("latency_ms", "ms", "lower", "time of the adapted model per picture", _OURS),
+    Metric("latency_plain_ms", "ms", "lower", "time of the plain model per picture", _OURS),
+    Metric("protect_ms", "ms", "lower", "time to protect a picture", _OURS),
+    Metric("reid_rank1", "", "higher", "people recognized by other pictures of them", _OURS),
+    Metric("chance_reid_rank1", "", "higher", "the same by chance", _OURS),
+    Metric("auc_reid", "", "higher", "how well same and other people part; chance 0.5", _OURS),
+    Metric("linkage_rank1", "", "higher", "people recognized by the originals", _OURS),
+    Metric("chance_linkage_rank1", "", "higher", "the same by chance", _OURS),
+    Metric("auc_linkage", "", "higher", "how well the originals tell people apart", _OURS),
+    Metric("redetection", "", "higher", "objects that a detector still finds", _OURS),
 )
 
 MEASURES: dict[str, Metric] = {metric.name: metric for metric in (*_PICTURES, *_OTHERS)}
