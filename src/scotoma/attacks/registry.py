@@ -56,6 +56,18 @@ _ALL = (
         "this project; joint moments after Belouchrani et al. 1997",
     ),
     Entry(
+        "known-plaintext",
+        "algebra.known_plaintext:KnownPlaintext",
+        "linear maps from known pairs: rotation, affine, order of blocks, whole pictures",
+        "Schönemann 1966; Hoerl, Kennard 1970",
+    ),
+    Entry(
+        "stem-recovery",
+        "algebra.stem_recovery:StemRecovery",
+        "the key's maps from a public model and the same one adapted",
+        "this project; the equation is Aso et al. 2023",
+    ),
+    Entry(
         "spatial-lag",
         "statistics.spatial_lag:SpatialLag",
         "the smoothest directions of whitened blocks",
