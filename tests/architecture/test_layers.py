@@ -12,7 +12,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "scotoma"
 FLOORS = [
-    {"cli", "web", "serve"},
+    {"cli", "web", "serve", "testing"},
     {"report"},
     {"evaluate", "run", "train"},
     {"protections", "attacks", "compress"},
