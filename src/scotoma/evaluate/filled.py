@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from scotoma.core.errors import ImageError, SettingsError, UnknownNameError
+from scotoma.core.errors import SettingsError, UnknownNameError
 from scotoma.core.keys import Key
 from scotoma.core.protocols import Release
-from scotoma.evaluate.reading import normalized
+from scotoma.evaluate.groups import check_pictures
+from scotoma.evaluate.reading import normalized, refuse_key
 from scotoma.evaluate.records import Choice
 from scotoma.images.region_sources import open_regions
 from scotoma.images.regions import Region, RegionSource, union_mask
@@ -109,7 +110,7 @@ class Filled:
     def protect(
         self,
         images: Tensor,
-        key: Key | None = None,  # noqa: ARG002
+        key: Key | None = None,
         *,
         generator: Generator | None = None,
     ) -> Release:
@@ -119,8 +120,8 @@ class Filled:
             ImageError: Another shape.
             SettingsError: No generator, from which fills draw.
         """
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ImageError(f"expected pictures (B, 3, H, W) in [0, 1], got {tuple(images.shape)}")
+        refuse_key(key, self.settings.fill)
+        check_pictures(images)
         if generator is None:
             raise SettingsError("expected a generator for a fill, got none")
         fill = fills.get(self.settings.fill)
@@ -138,8 +139,9 @@ class Filled:
         boxes = [[list(region.box) for region in one.regions] for one in made]
         return Release(data.float() / 255, self._metadata(tuple(images.shape[1:]), boxes))
 
-    def adapt(self, model: nn.Module, key: Key | None = None) -> nn.Module:  # noqa: ARG002
+    def adapt(self, model: nn.Module, key: Key | None = None) -> nn.Module:
         """Return the model behind its normalization: it reads releases as it reads pictures."""
+        refuse_key(key, self.settings.fill)
         return normalized(model, self.preprocessing)
 
     def _metadata(self, size: tuple[int, ...], boxes: list[list[list[int]]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from scotoma.core.errors import ImageError
 from scotoma.core.protocols import Release
 
-__all__ = ["Group", "drop_untouched", "regroup"]
+__all__ = ["Group", "check_pictures", "drop_untouched", "regroup"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ def regroup(
     count = 0
     for batch in (images,) if isinstance(images, Tensor) else images:
         found, labels = batch if isinstance(batch, tuple) else (batch, None)
-        _check(found)
+        check_pictures(found)
         if labels is None:
             labels = torch.full((len(found),), -1)
         waiting.append(Group(found, labels))
@@ -76,7 +76,13 @@ def _join(groups: list[Group]) -> Group:
     )
 
 
-def _check(images: Tensor) -> None:
+def check_pictures(images: Tensor) -> None:
+    """Refuse what is no batch of pictures.
+
+    Raises:
+        ImageError: Another shape than ``(B, 3, H, W)``, another type than float32, or values
+            outside [0, 1].
+    """
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
         got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ImageError(f"expected pictures (B, 3, H, W), got {got}")

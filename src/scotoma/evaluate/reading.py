@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from scotoma.core.errors import CipherKeyError
+
 if TYPE_CHECKING:
+    from scotoma.core.keys import Key
     from scotoma.models.preprocessing import Preprocessing
 
-__all__ = ["normalize", "normalized"]
+__all__ = ["normalize", "normalized", "refuse_key"]
 
 
 def normalize(images: Tensor, preprocessing: Preprocessing | None) -> Tensor:
@@ -30,6 +33,16 @@ def normalize(images: Tensor, preprocessing: Preprocessing | None) -> Tensor:
 def normalized(network: nn.Module, preprocessing: Preprocessing | None) -> nn.Module:
     """Return the network with its normalization before it."""
     return _Normalized(network, preprocessing).eval()
+
+
+def refuse_key(key: Key | None, name: str) -> None:
+    """Refuse a key where none is used: it would protect nothing.
+
+    Raises:
+        CipherKeyError: There is one.
+    """
+    if key is not None:
+        raise CipherKeyError(f"expected no key for {name!r}, which has none, got one; leave it out")
 
 
 class _Normalized(nn.Module):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from scotoma.core.errors import SettingsError, UnknownNameError
 from scotoma.core.protocols import Release
+from scotoma.evaluate.reading import refuse_key
 from scotoma.evaluate.records import Choice
 
 if TYPE_CHECKING:
@@ -102,11 +103,11 @@ class Encrypted:
 
         inputs = normalize(images, self.preprocessing)
         fresh = generator if self._protection.fresh else None
-        return self._protection.protect(inputs, key if self.keyed else None, generator=fresh)
+        return self._protection.protect(inputs, key, generator=fresh)
 
     def adapt(self, model: nn.Module, key: Key | None = None) -> nn.Module:
         """Return a model that reads the releases; see :class:`Subject`."""
-        return self._protection.adapt(model, key if self.keyed else None)
+        return self._protection.adapt(model, key)
 
 
 class Plain:
@@ -129,11 +130,15 @@ class Plain:
     def protect(
         self,
         images: Tensor,
-        key: Key | None = None,  # noqa: ARG002
+        key: Key | None = None,
         *,
         generator: Generator | None = None,  # noqa: ARG002
     ) -> Release:
         """Return the pictures; see :class:`Subject`."""
+        from scotoma.evaluate.groups import check_pictures
+
+        refuse_key(key, PLAIN)
+        check_pictures(images)
         size = list(images.shape[1:])
         metadata: dict[str, Any] = {
             "scheme": PLAIN,
@@ -144,8 +149,9 @@ class Plain:
         }
         return Release(images.clone(), metadata)
 
-    def adapt(self, model: nn.Module, key: Key | None = None) -> nn.Module:  # noqa: ARG002
+    def adapt(self, model: nn.Module, key: Key | None = None) -> nn.Module:
         """Return the model behind its normalization; see :class:`Subject`."""
+        refuse_key(key, PLAIN)
         from scotoma.evaluate.reading import normalized
 
         return normalized(model, self.preprocessing)
