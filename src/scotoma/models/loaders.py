@@ -15,28 +15,38 @@ from scotoma.models.weights import fit_weights, read_weights
 
 __all__ = ["EMBEDDED", "TORCHVISION", "load_embedded", "load_saved", "load_torchvision"]
 
-EMBEDDED = Path(__file__).parent / "embedded" / "convmixer_cifar10.safetensors"
+_FOLDER = Path(__file__).parent / "embedded"
+
+EMBEDDED = {
+    "": _FOLDER / "convmixer_cifar10.safetensors",
+    "pevit": _FOLDER / "pevit_cifar10.safetensors",
+    "vit": _FOLDER / "vit_cifar10.safetensors",
+}
+"""What ships with the package, by what follows ``embedded:``."""
+
 TORCHVISION = Preprocessing(interpolation="bilinear")
 """torchvision's standard: shorter side to 256, crop 224, bilinear, ImageNet mean and std."""
 
 
 def load_embedded(spec: str, target: str, device: str) -> Classifier:
-    """Return the small model that ships with the package.
+    """Return a small model that ships with the package.
 
     Raises:
-        SettingsError: Something follows the word.
+        SettingsError: No such model, or a colon with nothing after it.
         ModelError: The installation lacks the file.
     """
-    if target:
+    if target not in EMBEDDED or spec.endswith(":"):
+        forms = [f"embedded:{name}" if name else "embedded" for name in EMBEDDED]
         raise SettingsError(
-            f"expected 'embedded' alone, got {spec!r}; for a file: scotoma:{target}"
+            f"expected {', '.join(forms)}, got {spec!r}; for a file: scotoma:{target or 'FILE'}"
         )
-    if not EMBEDDED.is_file():
+    path = EMBEDDED[target]
+    if not path.is_file():
         raise ModelError(
-            f"expected the embedded model at {EMBEDDED}, but this installation came without it; "
+            f"expected the embedded model at {path}, but this installation came without it; "
             "reinstall scotoma, or name a model, for example timm:mobilenetv2_100"
         )
-    return _classifier(spec, "embedded", EMBEDDED, device)
+    return _classifier(spec, spec, path, device)
 
 
 def load_saved(spec: str, target: str, device: str) -> Classifier:

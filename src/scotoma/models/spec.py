@@ -2,7 +2,7 @@
 
 ::
 
-    embedded                     the small model in the package
+    embedded                     the small model in the package; embedded:NAME others
     timm:mobilenetv2_100         SCHEME:WHAT
     timm:resnet18@weights.pth    SCHEME:NAME@FILE
 
@@ -108,6 +108,8 @@ _enter(
     "loaders",
     "load_embedded",
     ("embedded", "the small model in the package: 10 classes of CIFAR-10, 64×64 pictures"),
+    ("embedded:pevit", "a transformer of 32×32 pictures that reads shuffled releases of 8 pixels"),
+    ("embedded:vit", "its plain twin, trained alike"),
 )
 _enter(
     "scotoma",

@@ -210,13 +210,29 @@ def test_our_own_file(tmp_path: Path) -> None:
 
 
 def test_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loaders, "EMBEDDED", tmp_path / "e.safetensors")
+    monkeypatch.setattr(loaders, "EMBEDDED", {"": tmp_path / "e.safetensors"})
     with pytest.raises(ModelError, match="came without it"):
         load_classifier("embedded")
     reference = write_saved(tmp_path / "e.safetensors")
     classifier = load_classifier("embedded")
     assert classifier.name == "embedded"
     check(classifier, reference, 3)
+
+
+@pytest.mark.parametrize("name", ["pevit", "vit"])
+def test_embedded_transformers(name: str) -> None:
+    path = loaders.EMBEDDED[name]
+    assert path.stat().st_size <= 4_000_000
+    classifier = load_classifier(f"embedded:{name}")
+    assert (classifier.name, classifier.input_shape) == (f"embedded:{name}", (3, 32, 32))
+    assert len(classifier.classes) == 10
+    assert getattr(classifier.network, "reads", None) == ({"shuffle"} if name == "pevit" else set())
+
+
+@pytest.mark.parametrize("spec", ["embedded:", "embedded:vits"])
+def test_embedded_models_that_there_are_not(spec: str) -> None:
+    with pytest.raises(SettingsError, match="expected embedded, embedded:pevit, embedded:vit, got"):
+        load_classifier(spec)
 
 
 def test_convolutions_are_channels_last(tmp_path: Path) -> None:
@@ -234,7 +250,7 @@ def test_convolutions_are_channels_last(tmp_path: Path) -> None:
         ("tim:resnet18", UnknownNameError, "did you mean 'timm:resnet18'"),
         ("resnet18", UnknownNameError, "did you mean 'timm:resnet18'"),
         ("nets/a.onnx", UnknownNameError, "did you mean 'onnx:nets/a.onnx'"),
-        ("?", UnknownNameError, r"known: embedded, exported:FILE\.pt2"),
+        ("?", UnknownNameError, r"known: embedded, embedded:pevit, embedded:vit, exp"),
         ("timm:resnet1", UnknownNameError, "did you mean 'resnet1"),
         ("timm:resnet18.bogus_in1k", UnknownNameError, r"did you mean 'resnet18\."),
         ("timm:@file.pth", SettingsError, "expected timm:NAME@FILE"),
