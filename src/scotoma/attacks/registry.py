@@ -91,6 +91,60 @@ _ALL = (
         "brightness as a smooth field, where every position has its own map",
         "this project; multiset canonical correlation after Kettenring 1971",
     ),
+    Entry(
+        "inversion-conv",
+        "inversion.attacks:ConvInversion",
+        "convolutions over blocks, trained on known pairs under the attacked key",
+        "Dosovitskiy, Brox 2016 (inverting networks)",
+    ),
+    Entry(
+        "inversion-transformer",
+        "inversion.attacks:TransformerInversion",
+        "attention over blocks, trained on known pairs under the attacked key",
+        "Dosovitskiy, Brox 2016 (inverting networks); this network is ours",
+    ),
+    Entry(
+        "inversion-conv-chosen",
+        "inversion.attacks:ChosenConvInversion",
+        "convolutions over blocks, trained on what the attacked key's oracle answers",
+        "Dosovitskiy, Brox 2016 (inverting networks)",
+    ),
+    Entry(
+        "inversion-transformer-chosen",
+        "inversion.attacks:ChosenTransformerInversion",
+        "attention over blocks, trained on what the attacked key's oracle answers",
+        "Dosovitskiy, Brox 2016 (inverting networks); this network is ours",
+    ),
+    Entry(
+        "inversion-conv-other-key",
+        "inversion.attacks:OtherKeyConvInversion",
+        "convolutions over blocks, trained on releases under keys of the attacker's own (ITN)",
+        "inverse transformation networks; what keys leave alone is ours",
+    ),
+    Entry(
+        "inversion-transformer-other-key",
+        "inversion.attacks:OtherKeyTransformerInversion",
+        "attention over blocks, trained on releases under keys of the attacker's own (ITN)",
+        "inverse transformation networks; what keys leave alone is ours",
+    ),
+    Entry(
+        "deblur",
+        "restoration.deblur:Deblur",
+        "a network trained to undo the fill of a region",
+        _OURS,
+    ),
+    Entry(
+        "dictionary",
+        "restoration.dictionary:Dictionary",
+        "the originals of the auxiliary patches that were painted most alike",
+        "Ma, Zhang, Qi 2010",
+    ),
+    Entry(
+        "mean-region",
+        "restoration.mean_region:MeanRegion",
+        "the mean of such regions: all that is left where a fill leaves nothing",
+        _OURS,
+    ),
 )
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ALL}

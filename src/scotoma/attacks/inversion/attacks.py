@@ -126,7 +126,9 @@ class _Inversion:
                 source.originals.mean(0),
                 width=self.width,
                 depth=self.depth,
-                other_key=self._way == "simulate",
+                # Without a key the attacker's own releases are like the owner's.
+                other_key=self._way == "simulate"
+                and source.example.metadata.get("key_id") is not None,
             )
 
     def _training(self) -> Training:

@@ -10,6 +10,7 @@ from scotoma.core.protocols import Release
 
 __all__ = ["Geometry"]
 
+_MOVING = frozenset({"block-shuffle"})
 _CELL = 4  # of releases that look like pictures and have no blocks
 
 
@@ -31,6 +32,7 @@ class Geometry:
         width: Of the picture, in pixels.
         period: Cells down and across after which the protection repeats itself: ``(1, 1)``
             where it does the same everywhere.
+        moved: Whether cells are in another order, the same for all pictures.
 
     Raises:
         SettingsError: A size below one, or cells that do not cover the picture.
@@ -44,6 +46,7 @@ class Geometry:
     height: int
     width: int
     period: tuple[int, int] = (1, 1)
+    moved: bool = False
 
     def __post_init__(self) -> None:
         sizes = (self.channels, self.side, self.cell, self.rows, self.columns, *self.period)
@@ -81,7 +84,8 @@ class Geometry:
         period = (1, 1)
         if "period" in settings:
             period = tuple(settings["period"] or (rows, columns))
-        return cls(channels, side, block, rows, columns, height, width, period)
+        moved = release.metadata.get("scheme") in _MOVING
+        return cls(channels, side, block, rows, columns, height, width, period, moved)
 
     @classmethod
     def of_features(cls, shape: tuple[int, ...], size: tuple[int, int]) -> Geometry:

@@ -3,6 +3,7 @@
 ::
 
     release (B, C, h, w) ── cells ──► whiten ──► mix (1×1, per position where the key is)
+        ──► a learned order of cells, where the key moves them
         ──► trunk over the grid of cells: convolutions, or attention
         ──► 3*cell*cell values a cell  (+ what one linear layer makes of the cell)
         ──► picture, its seams smoothed by two 3×3 convolutions, + mean picture
@@ -20,15 +21,17 @@ from scotoma.attacks.inversion.geometry import Geometry
 from scotoma.core.errors import UnknownNameError
 from scotoma.ops.blocks import from_blocks, pad_to_blocks, to_blocks
 
-__all__ = ["ARCHITECTURES", "Inverter", "build_inverter", "choose_width"]
+__all__ = ["ARCHITECTURES", "Inverter", "build_inverter", "choose_width", "invariant_facts"]
 
 ARCHITECTURES = ("conv", "transformer")
 """What the trunk may be."""
 
 _FLOOR = 1e-6  # of the largest variance: below it is rounding
 _UNSEEN = 0.1
+_FAINT = 0.1  # what a key has turned is mostly noise beside what it leaves alone
 _HEAD = 32
 _SEAM = 24
+_MOST_PLACED = 1024  # cells: a matrix of a million weights
 _QUANTILES = 8
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
@@ -72,6 +75,8 @@ def build_inverter(
         trunk = nn.Sequential(*(_Convolution(width) for _ in range(depth)))
     else:
         trunk = _Attention(width, depth)
+    if geometry.moved and geometry.rows * geometry.columns <= _MOST_PLACED:
+        trunk = nn.Sequential(_Placement(geometry.rows * geometry.columns), trunk)
     reader = _Reader(geometry, sample, invariants=other_key)
     return Inverter(geometry, reader, trunk, width, base)
 
@@ -130,12 +135,13 @@ class _Reader(nn.Module):
         # One key: the common rotation is undone up to signs, and faint directions count as
         # much as strong ones. Many keys have no common directions.
         one_map = not invariants and geometry.period == (1, 1)
-        scale = _whitening(vectors - mean[:, None]) if one_map else _scaling(vectors)
+        spread = _FAINT if invariants else 1.0
+        scale = _whitening(vectors - mean[:, None]) if one_map else _scaling(vectors, spread)
         self.register_buffer("mean", mean.float())
         self.register_buffer("scale", scale.float())
         self.values = geometry.values
         if invariants:
-            facts = _invariant_facts(cells.float()).transpose(0, 1).flatten(1)
+            facts = invariant_facts(cells.float()).transpose(0, 1).flatten(1)
             self.register_buffer("fact_mean", facts.mean(1)[:, None, None])
             self.register_buffer("fact_scale", facts.std(1)[:, None, None].clamp(min=1e-6))
             self.values += len(facts)
@@ -145,7 +151,7 @@ class _Reader(nn.Module):
         scaled = F.conv2d(cells - self.mean[:, None, None], self.scale[:, :, None, None])
         if not self.invariants:
             return scaled
-        facts = (_invariant_facts(cells) - self.fact_mean) / self.fact_scale
+        facts = (invariant_facts(cells) - self.fact_mean) / self.fact_scale
         return torch.cat([scaled, facts], 1)
 
     def _cells(self, data: Tensor) -> Tensor:
@@ -163,11 +169,11 @@ def _whitening(vectors: Tensor) -> Tensor:
     return whitening
 
 
-def _scaling(vectors: Tensor) -> Tensor:
-    return torch.eye(len(vectors)).double() / vectors.std().clamp(min=1e-6)
+def _scaling(vectors: Tensor, spread: float) -> Tensor:
+    return torch.eye(len(vectors)).double() * spread / vectors.std().clamp(min=1e-6)
 
 
-def _invariant_facts(cells: Tensor) -> Tensor:
+def invariant_facts(cells: Tensor) -> Tensor:
     """Return what rotations or permutations of all cells alike leave as it is.
 
     Args:
@@ -224,6 +230,17 @@ class _Mixing(nn.Module):
         return whole[..., :height, :width] + self.bias
 
 
+class _Placement(nn.Module):
+    """Adds to each cell a learned mixture of all cells, the same for every channel."""
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(cells, cells) * cells**-0.5)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        return grid + (grid.flatten(2) @ self.weight.T).view_as(grid)
+
+
 class _ChannelNorm(nn.LayerNorm):
     """Layer normalization over the channels of ``(B, C, rows, columns)``."""
 
@@ -254,7 +271,6 @@ class _Attention(nn.Module):
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
-        # Positions as of a picture are learned on top of the inverter's own, which begin at zero.
         self.blocks = nn.ModuleList(_TokenBlock(width) for _ in range(depth))
 
     def forward(self, grid: Tensor) -> Tensor:

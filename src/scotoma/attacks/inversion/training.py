@@ -200,7 +200,7 @@ class _Run:
         loss = reconstruction_loss(self.network(inputs), originals, training.sobel_weight, weight)
         if not bool(loss.isfinite()):
             raise SettingsError(
-                f"expected a finite loss, got {float(loss)} at step {self.step + 1}; "
+                f"expected a finite loss, got {float(loss.detach())} at step {self.step + 1}; "
                 "lower the learning rate"
             )
         self.optimizer.zero_grad()

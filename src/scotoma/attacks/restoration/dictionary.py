@@ -48,9 +48,9 @@ class Dictionary:
         whatever it shows.
     """
 
-    neighbours: int = 24
-    patch: float = 0.5
-    ridge: float = 1e-2
+    neighbours: int = 150
+    patch: float = 0.34
+    ridge: float = 0.3
     side: int = 64
 
     needs: ClassVar[frozenset[str]] = frozenset({"simulate", "auxiliary"})
