@@ -55,9 +55,10 @@ def release_blocks(release: Release) -> Tensor:
         NotApplicableError: The release is not made of whole blocks.
     """
     block, sides = block_side(release), release.data.shape[-2:]
-    if any(side % block for side in sides):
+    whole = tuple(-(-side // block) * block for side in plain_size(release))
+    if tuple(sides) != whole:
         raise NotApplicableError(
-            f"expected a release of whole {block}-pixel blocks, got {tuple(sides)} pixels"
+            f"expected a release of {whole} pixels in {block}-pixel blocks, got {tuple(sides)}"
         )
     return to_blocks(release.data.double(), block)
 
