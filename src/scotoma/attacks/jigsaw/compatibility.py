@@ -7,6 +7,7 @@ continues a flat border well, others do too, and all of them get little evidence
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -124,14 +125,19 @@ def evidence(costs: Tensor, sharpness: float) -> Tensor:
     return pair_evidence(-sharpness * costs.clamp(min=_LEAST).log())
 
 
-def pair_evidence(logits: Tensor) -> Tensor:
-    """Return what :func:`evidence` does, of logarithms of unnormalized likelihood."""
+def pair_evidence(logits: Tensor, *, bounded: bool = True) -> Tensor:
+    """Return what :func:`evidence` does, of logarithms of unnormalized likelihood.
+
+    Args:
+        logits: ``(..., N, N)``.
+        bounded: Whether the unlikely is cut off, so that one broken border rules nothing out;
+            what is learned from must not be, for it would have no gradient.
+    """
     count = logits.shape[-1]
     same = torch.eye(count, dtype=torch.bool)
     logits = logits.masked_fill(same, -1e9)
     both = (logits.log_softmax(-1) + logits.log_softmax(-2)) / 2
-    floor = torch.tensor(_FLOOR / count, dtype=logits.dtype).log()
-    return both.clamp(min=float(floor))
+    return both.clamp(min=math.log(_FLOOR / count)) if bounded else both
 
 
 def _steps(pieces: Tensor, first: Tensor) -> Tensor:
