@@ -155,7 +155,12 @@ def test_same_seed_same_guesses() -> None:
 def test_what_is_not_granted_raises(kind: Any) -> None:
     with pytest.raises(NotGrantedError):
         kind().fit(Knowledge(), generator=Generator())
-    assert all(need in kind.needs for need in kind.needs & {"pairs", "protect", "simulate"})
+
+
+def test_an_oracle_without_a_key_is_not_worth_asking() -> None:
+    known = Knowledge(protect=lambda images: protect(images, None, "mix", 8), auxiliary=AUXILIARY)
+    with pytest.raises(NotApplicableError, match="holds a key"):
+        fit(inversion.ChosenConvInversion, known)
 
 
 def test_one_pair_is_too_few_to_learn_from() -> None:

@@ -95,11 +95,17 @@ class _Inversion:
 
         Raises:
             NotGrantedError: What it learns from is not granted.
-            NotApplicableError: The release is no whole number of blocks.
+            NotApplicableError: The release is no whole number of blocks, there are fewer than
+                two pictures, or an oracle is to be asked where there is no key.
             SettingsError: The checkpoint is another run's, or the loss is not finite.
         """
         seed = int(torch.randint(2**62, (), generator=generator))
         source = open_source(knowledge, self._way, seed=seed, most_sampled=_MOST_SAMPLED)
+        if self._way == "protect" and source.example.metadata.get("key_id") is None:
+            raise NotApplicableError(
+                "expected an oracle that holds a key, got a protection without one; the attacks "
+                "that learn from releases of their own learn the same"
+            )
         geometry = Geometry.of_release(source.example)
         lesson = Lesson(
             lambda drawn: source.batch(drawn, self.batch_size),
@@ -147,8 +153,10 @@ class _Inversion:
             if field.name not in {"steps", "device"}
         }
         inputs, originals = source.kept
+        # An oracle may draw anew for every answer: of those only the questions are compared.
+        answers = () if self._way == "protect" else (inputs,)
         digest = hashlib.sha256()
-        for tensor in (inputs, originals, source.originals.mean(0)):
+        for tensor in (*answers, originals, source.originals.mean(0)):
             digest.update(tensor.contiguous().numpy().tobytes())
         return f"{type(self).__name__} {settings} {geometry} {digest.hexdigest()}"
 
