@@ -62,6 +62,12 @@ _ALL = (
         "Schönemann 1966; Hoerl, Kennard 1970",
     ),
     Entry(
+        "chosen-plaintext",
+        "algebra.chosen_plaintext:ChosenPlaintext",
+        "linear maps of blocks from impulses, and their order from numbered blocks",
+        "textbook, as for a Hill cipher",
+    ),
+    Entry(
         "stem-recovery",
         "algebra.stem_recovery:StemRecovery",
         "the key's maps from a public model and the same one adapted",
@@ -144,6 +150,36 @@ _ALL = (
         "restoration.mean_region:MeanRegion",
         "the mean of such regions: all that is left where a fill leaves nothing",
         _OURS,
+    ),
+    Entry(
+        "jigsaw",
+        "jigsaw.jigsaw:Jigsaw",
+        "patches that changed places, put back by how their borders continue",
+        "Gallagher 2012; Sholomon et al. 2013",
+    ),
+    Entry(
+        "jigsaw-learned",
+        "jigsaw.learned:JigsawLearned",
+        "the same with borders judged by a network, and usual places",
+        "Sholomon et al. 2016",
+    ),
+    Entry(
+        "hidden-order",
+        "jigsaw.hidden_order:HiddenOrder",
+        "blocks that moved and were mapped, ordered by how alike they are over pictures",
+        _OURS,
+    ),
+    Entry(
+        "patch-means",
+        "jigsaw.mixing:PatchMeans",
+        "the mean of every patch, which mixing keeps: a thumbnail",
+        _OURS,
+    ),
+    Entry(
+        "unmix",
+        "jigsaw.mixing:Unmix",
+        "mixed patches taken apart by the best linear guess from those around",
+        "this project; Wiener 1949",
     ),
 )
 
