@@ -28,6 +28,8 @@ _PRELOAD = [
     "scotoma.models.loaders",
     "scotoma.report.run_report",
     "scotoma.core.key_files",
+    "scotoma.evaluate.metrics.pictures",
+    "scotoma.evaluate.table",
     "scotoma.models.block_stem",
     "scotoma.ops.keyed_maps",
     "scotoma.protections.encrypt.encryption",

@@ -24,7 +24,7 @@ from scotoma.evaluate.data import DataSettings
 from scotoma.evaluate.metrics.registry import metrics
 from scotoma.evaluate.records import Choice, Paper
 from scotoma.evaluate.subjects import read_settings
-from scotoma.evaluate.threat_models import open_threat_model
+from scotoma.evaluate.threat_models import ThreatModel, open_threat_model
 
 __all__ = ["parse_config", "read_config"]
 
@@ -154,14 +154,16 @@ class _Reader:
 
     def _attack(
         self, label: str, table: dict[str, Any], run: RunSettings, protections: list[str]
-    ) -> AttackCell:
-        chosen = self._labels(table.pop("protections", protections), "protection", protections)
+    ) -> AttackCell | None:
+        where = f"[attacks.{label}]"
+        wanted = table.pop("protections", protections)
         specs = table.pop("threat_models", list(run.threat_models))
-        if not isinstance(specs, list):
-            raise SettingsError(f"expected threat_models as a list of names, got {specs!r}")
-        models = tuple(open_threat_model(str(spec)) for spec in specs)
         name = str(table.pop("name", label))
-        attack = open_attack(name, table)
+        chosen = self._try(where, self._labels, wanted, "protection", protections)
+        models = self._try(where, _threat_models, specs)
+        attack = self._try(where, open_attack, name, table)
+        if chosen is None or models is None or attack is None:
+            return None
         settings: dict[str, Any] = asdict(attack) if is_dataclass(attack) else dict(table)
         return AttackCell(Choice(name, _lists(settings), label), attack, models, chosen)
 
@@ -173,7 +175,7 @@ class _Reader:
                 made.append(cell)
         return tuple(made)
 
-    def _each(self, section: str, read: Callable[[str, dict[str, Any]], T]) -> dict[str, T]:
+    def _each(self, section: str, read: Callable[[str, dict[str, Any]], T | None]) -> dict[str, T]:
         made = {}
         for label, table in self._tables(section).items():
             where = f"[{section}.{label}]"
@@ -218,6 +220,12 @@ class _Reader:
         text = str(mistake)
         if text not in self.mistakes:
             self.mistakes.append(text)
+
+
+def _threat_models(specs: Any) -> tuple[ThreatModel, ...]:
+    if not isinstance(specs, list):
+        raise SettingsError(f"expected threat_models as a list of names, got {specs!r}")
+    return tuple(open_threat_model(str(spec)) for spec in specs)
 
 
 def _paper(table: Any, protections: list[str], attacks: list[str]) -> PaperCell:
