@@ -2,19 +2,21 @@
 
 ::
 
-    patch (3, p, p)            release of mixed patches (3, p/2, p/2)
+    each patch (3, p, p)       or the whole mixed release (3, H/2, W/2)
       │ Conv 3×3, BN, GELU
-      │ Conv 3×3 stride 2, BN, GELU, until the side is 2
-      │ linear
+      │ Conv 3×3 stride 2, BN, GELU, until a patch's side is 2
+      │ linear, patch by patch
     token (D,) ── NeighbourMatching: borders that continue each other ──► token (D,)
 
-The network sees one patch at a time, so where a patch lies changes nothing about its token.
-Matching compares every patch with every other, whatever their order: permuted patches give
-permuted tokens.
+Where patches may be shuffled, the network sees one at a time, so where a patch lies changes
+nothing about its token. Matching compares every patch with every other, whatever their order:
+permuted patches give permuted tokens. Mixing keeps the order of patches, so there the network
+may look across their borders; what it sees is the release, which no order of sub-patches changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -97,7 +99,7 @@ class NeighbourMatching(nn.Module):
 
 
 class PatchNetworkEmbed(PatchEmbed):
-    """Embed each patch by a convolutional network that sees nothing but this patch.
+    """Embed each patch by a convolutional network that sees this patch alone, or the release.
 
     Args:
         img_size: Sides of the plain picture, in pixels.
@@ -105,8 +107,8 @@ class PatchNetworkEmbed(PatchEmbed):
         in_chans: Colour channels.
         embed_dim: Width of a token.
         width: Channels of the first convolution; each later one doubles them.
-        mixed: Read mixed releases: patches are averaged to half their sides first, unless the
-            picture comes so.
+        mixed: Read mixed releases, across the borders of patches: patches are averaged to half
+            their sides first, unless the picture comes so.
         rounds: Rounds of :class:`NeighbourMatching`; 0 for none.
         **options: As :class:`timm.layers.PatchEmbed` takes them.
 
@@ -127,10 +129,15 @@ class PatchNetworkEmbed(PatchEmbed):
         **options: Any,
     ) -> None:
         side = patch_size // 2 if mixed else patch_size
-        if not (side >= 2 and (not mixed or patch_size % 2 == 0)):
+        if not side >= 2:
             raise SettingsError(
-                "expected patches of at least 2×2 pixels"
-                f"{' that halve to as many' if mixed else ''}, got a patch size of {patch_size}"
+                f"expected patches of at least 2×2 pixels{' once mixed' if mixed else ''}, "
+                f"got a patch size of {patch_size}"
+            )
+        if mixed and patch_size & (patch_size - 1):
+            raise SettingsError(
+                "expected a patch size of 4, 8, 16, ... so that a network over the whole release "
+                f"keeps to its patches, got {patch_size}"
             )
         super().__init__(img_size, patch_size, in_chans, embed_dim, **options)
         del self.proj
@@ -140,7 +147,9 @@ class PatchNetworkEmbed(PatchEmbed):
         while side > 2:
             layers += _convolution(width, 2 * width, 2)
             width, side = 2 * width, -(-side // 2)
-        self.network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * side**2, embed_dim))
+        self.convolutions = nn.Sequential(*layers)
+        self.last_side = side
+        self.out = nn.Linear(width * side**2, embed_dim)
         self.matching = NeighbourMatching(embed_dim, rounds) if rounds else None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -149,30 +158,49 @@ class PatchNetworkEmbed(PatchEmbed):
         Raises:
             ImageError: Another size.
         """
-        patches = self._patches(images)
+        images = self._mix(images) if self.mixed else images
+        if (images.shape[-2], images.shape[-1]) != self._sides:
+            also = f" or mixed releases of {_times(self._sides)}" if self.mixed else ""
+            raise ImageError(
+                f"expected pictures of {_times(self.img_size)}{also}, "
+                f"got {_times(images.shape[-2:])}"
+            )
+        if self.mixed:
+            features = self._convolve(images)
+            return self.norm(self.out(_cut(features, self.last_side).flatten(2)))  # type: ignore[no-any-return]
+        patches = _cut(images, self.side)
         count, number = patches.shape[:2]
-        # With channels last, small convolutions take half the time on a CPU.
-        flat = patches.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        tokens = self.network(flat).view(count, number, -1)
+        features = self._convolve(patches.flatten(0, 1))
+        tokens = self.out(features.flatten(1)).view(count, number, -1)
         if self.matching is not None:
             tokens = self.matching(patches, tokens)
         return self.norm(tokens)  # type: ignore[no-any-return]
 
-    def _patches(self, images: Tensor) -> Tensor:
-        """Return ``(B, N, C, side, side)`` patches, in rows."""
+    @property
+    def _sides(self) -> tuple[int, int]:
+        """Height and width of what the convolutions read."""
         height, width = self.img_size
-        sides = (images.shape[-2], images.shape[-1])
-        halves = (height // 2, width // 2)
-        if self.mixed and sides == (height, width):
-            images = mix_patches(images, self.patch_size[0], 2)
-        elif sides != (halves if self.mixed else (height, width)):
-            also = f" or mixed releases of {halves[0]}×{halves[1]}" if self.mixed else ""
-            raise ImageError(
-                f"expected pictures of {height}×{width}{also}, got {sides[0]}×{sides[1]}"
-            )
-        columns = F.unfold(images, self.side, stride=self.side)
-        shape = (len(images), -1, images.shape[1], self.side, self.side)
-        return columns.transpose(1, 2).reshape(shape)
+        return (height // 2, width // 2) if self.mixed else (height, width)
+
+    def _mix(self, images: Tensor) -> Tensor:
+        """Return the release of plain pictures, and what is no plain picture as it is."""
+        if (images.shape[-2], images.shape[-1]) != tuple(self.img_size):
+            return images
+        return mix_patches(images, self.patch_size[0], 2)
+
+    def _convolve(self, images: Tensor) -> Tensor:
+        # With channels last, small convolutions take half the time on a CPU.
+        return self.convolutions(images.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+
+
+def _cut(images: Tensor, side: int) -> Tensor:
+    """Return ``(B, N, C, side, side)`` patches of ``(B, C, H, W)``, in rows."""
+    columns = F.unfold(images, side, stride=side)
+    return columns.transpose(1, 2).reshape(len(images), -1, images.shape[1], side, side)
+
+
+def _times(sides: Sequence[int]) -> str:
+    return "×".join(map(str, sides))
 
 
 def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:

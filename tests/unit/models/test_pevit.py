@@ -218,6 +218,11 @@ def test_every_parameter_learns(release: str, changes: dict[str, Any]) -> None:
         ({"neighbours": 1}, SettingsError, "neighbours only of shuffled patches with embedding"),
         ({"release": "mix", **MATCHING}, SettingsError, "neighbours only of shuffled patches"),
         ({"release": "mix", "patch_size": 2, **NETWORK}, SettingsError, "at least 2×2 pixels"),
+        (
+            {"release": "mix", "patch_size": 12, "img_size": 24, **NETWORK},
+            SettingsError,
+            "size of 4, 8, 16",
+        ),
     ],
 )
 def test_refuses_settings(changes: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -272,7 +277,7 @@ class TestPretrainedWeights:
         weights = self.pretrained().state_dict()
         network = PEViT(reference=False, **SETTINGS, **MATCHING)
         fresh = load_vit_weights(network, weights)
-        assert {name.split(".")[1] for name in fresh} == {"network", "matching"}
+        assert {name.split(".")[1] for name in fresh} == {"convolutions", "out", "matching"}
         assert torch.equal(network.blocks[1].mlp.fc1.weight, weights["blocks.1.mlp.fc1.weight"])
 
     @pytest.mark.parametrize("changes", [{"depth": 1}, {"embed_dim": 12}, {"reg_tokens": 2}])
