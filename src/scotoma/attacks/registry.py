@@ -181,36 +181,6 @@ _ALL = (
         "mixed patches taken apart by the best linear guess from those around",
         "this project; Wiener 1949",
     ),
-    Entry(
-        "jigsaw",
-        "jigsaw.jigsaw:Jigsaw",
-        "patches that changed places, put back by how their borders continue",
-        "Gallagher 2012; Sholomon et al. 2013",
-    ),
-    Entry(
-        "jigsaw-learned",
-        "jigsaw.learned:JigsawLearned",
-        "the same with borders judged by a network, and usual places",
-        "Sholomon et al. 2016",
-    ),
-    Entry(
-        "hidden-order",
-        "jigsaw.hidden_order:HiddenOrder",
-        "blocks that moved and were mapped, ordered by how alike they are over pictures",
-        _OURS,
-    ),
-    Entry(
-        "patch-means",
-        "jigsaw.mixing:PatchMeans",
-        "the mean of every patch, which mixing keeps: a thumbnail",
-        _OURS,
-    ),
-    Entry(
-        "unmix",
-        "jigsaw.mixing:Unmix",
-        "mixed patches taken apart by the best linear guess from those around",
-        "this project; Wiener 1949",
-    ),
 )
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ALL}
