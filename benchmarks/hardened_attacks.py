@@ -6,6 +6,8 @@ not know which is brightness; an oracle takes the best one and its sign, once fo
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
@@ -80,8 +82,8 @@ def components(blocks: Tensor) -> dict[str, Tensor]:
     }
 
 
-def eigenpictures(values: Tensor, patterns: Tensor, skip: int = 0) -> Tensor:
-    """Return components out of what pictures have in common, wherever their values are.
+def eigenpictures(values: Tensor, patterns: Tensor, skips: Sequence[int]) -> Iterator[Tensor]:
+    """Yield components out of what pictures have in common, wherever their values are.
 
     The products of all pairs of releases are all that a rotation of everything leaves. Their
     leading eigenvectors are how much each picture has of the strongest directions; natural
@@ -90,19 +92,20 @@ def eigenpictures(values: Tensor, patterns: Tensor, skip: int = 0) -> Tensor:
     Args:
         values: ``(B, E)`` releases.
         patterns: ``(P, h, w)``, strongest first.
-        skip: Leading eigenvectors that are noise; the next ones are taken.
+        skips: Numbers of leading eigenvectors that are noise; the next ones are taken.
 
-    Returns:
-        ``(K, B, h, w)``: every eigenvector with every pattern.
+    Yields:
+        ``(K, B, h, w)`` for each of ``skips``: every eigenvector with every pattern.
     """
     count, size = values.shape
     if count <= size:
         vectors = torch.linalg.eigh(values @ values.T).eigenvectors.flip(1)
     else:
         vectors = values @ torch.linalg.eigh(values.T @ values).eigenvectors.flip(1)
-    scores = vectors[:, skip : skip + _EIGENPICTURES].double()
-    made = torch.einsum("bk,phw->kpbhw", scores, patterns.double()[:_PATTERNS])
-    return made.flatten(0, 1)
+    for skip in skips:
+        scores = vectors[:, skip : skip + _EIGENPICTURES].double()
+        made = torch.einsum("bk,phw->kpbhw", scores, patterns.double()[:_PATTERNS])
+        yield made.flatten(0, 1)
 
 
 def known_pairs(values: Tensor, plain: Tensor, others: Tensor) -> list[Tensor]:

@@ -16,14 +16,22 @@ from benchmarks.hardened_attacks import (
     oracle,
     within,
 )
-from benchmarks.hardened_releases import MEAN, natural_patterns, pictures, release_of
+from benchmarks.hardened_releases import (
+    MEAN,
+    natural_patterns,
+    orders_of,
+    pictures,
+    release_of,
+)
 from benchmarks.pictures import MODELS
 from benchmarks.record import Measured
 
-__all__ = ["attack", "cost", "learn", "recognize", "solve"]
+__all__ = ["attack", "cost", "group", "learn", "recognize", "solve"]
 
 _FACES = MODELS.parent / "data" / "faces" / "orl"
-_TESTED = 100
+_TESTED, _LOOKED_AT = 100, 200
+_THINNED = 97
+_PER_PERSON, _CANDIDATES = 5, 4
 
 
 def attack(config: dict[str, Any]) -> Measured:
@@ -33,19 +41,42 @@ def attack(config: dict[str, Any]) -> Measured:
     side, block, count = config["side"], config["block"], config["pictures"]
     images = pictures(side, count, config["seed"])
     data, truth = release_of(config, images), block_brightness(images, block)
-    looked = data[: min(count, 500)]  # pictures that are looked at block by block
+    looked = data[: min(count, _LOOKED_AT)]  # pictures that are looked at block by block
     found = components(to_blocks(looked, block))
     values = {name: oracle(maps, truth[: len(looked)]) for name, maps in found.items()}
     away = (truth[: len(looked)] - MEAN).abs()  # what lengths tell of values around the mean
     values["norm"] = max(values["norm"], oracle(found["norm"], away))
     patterns = natural_patterns(side, block)
     noise = side * side if config["stage"] == "hardened" else 0
-    best = [oracle(eigenpictures(data.flatten(1), patterns), truth)]
-    if count > noise > 0:
-        best.append(oracle(eigenpictures(data.flatten(1), patterns, skip=noise), truth))
-    values["eigenpictures"] = max(best)
+    skips = (0, noise) if count > noise > 0 else (0,)
+    made = eigenpictures(data.flatten(1), patterns, skips)
+    values["eigenpictures"] = max(oracle(one, truth) for one in made)
     values["one pattern alone"] = oracle(patterns[:, None].expand(-1, count, -1, -1), truth)
     return Measured(count, values)
+
+
+def group(config: dict[str, Any]) -> Measured:
+    """Measure whether correlations over pictures tell which values lay in one block.
+
+    Values of one block hold the same noise, so they go together until rounds mix the blocks. Of
+    values that are mixed, the block is that of the value that moved to their place.
+    """
+    from scotoma.ops.blocks import from_blocks
+
+    side, block = config["side"], config["block"]
+    images = pictures(side, config["pictures"], config["seed"])
+    data = release_of(config, images).flatten(1)
+    data = (data - data.mean(0)) / data.std(0)
+    rows = side // block
+    numbers = torch.arange(rows**2, dtype=torch.float32).view(1, 1, rows, rows)
+    home = from_blocks(numbers.expand(1, 4 * block**2, -1, -1), block).flatten()
+    home = home[orders_of(config)[0]]
+    strength = (data.T @ data / len(data)).abs()
+    same = home[:, None] == home
+    apart = strength[~same][::_THINNED].sort().values
+    together = strength[same & ~torch.eye(len(home), dtype=torch.bool)]
+    auc = float(torch.searchsorted(apart, together).double().mean()) / len(apart)
+    return Measured(len(images), {"auc": auc})
 
 
 def recognize(config: dict[str, Any]) -> Measured:
@@ -60,7 +91,7 @@ def recognize(config: dict[str, Any]) -> Measured:
     faces = [
         Image.open(_FACES / f"s{person:02d}" / f"{number}.png").convert("RGB").resize((side, side))
         for person in range(1, people + 1)
-        for number in range(1, 11)
+        for number in range(1, 1 + _PER_PERSON)
     ]
     images = torch.from_numpy(np.stack([np.array(face) for face in faces]))
     images = images.permute(0, 3, 1, 2).float() / 255
@@ -75,8 +106,8 @@ def recognize(config: dict[str, Any]) -> Measured:
         (made,) = session.run(None, {"image": ((255 * scaled - 127.5) / 128).numpy()})
         return torch.nn.functional.normalize(torch.from_numpy(made), dim=1)
 
-    first = torch.arange(len(images)) % 10 == 0
-    person = torch.arange(people).repeat_interleave(10)
+    first = torch.arange(len(images)) % _PER_PERSON == 0
+    person = torch.arange(people).repeat_interleave(_PER_PERSON)
     gallery = embed(images[first])
 
     def rank_one(pictures: Tensor) -> float:
@@ -87,7 +118,7 @@ def recognize(config: dict[str, Any]) -> Measured:
         flat = (maps - maps.mean()) / maps.std()
         return (0.45 + 0.25 * sign * flat).clamp(0, 1)[:, None].expand(-1, 3, -1, -1)
 
-    kinds = {"lag": found["lag"][:12], "lag + ICA": found["lag + ICA"]}
+    kinds = {"lag": found["lag"][:_CANDIDATES], "lag + ICA": found["lag + ICA"][:_CANDIDATES]}
     values: dict[str, Any] = {
         name: max(rank_one(as_pictures(one, sign)) for one in maps for sign in (1.0, -1.0))
         for name, maps in kinds.items()

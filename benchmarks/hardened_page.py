@@ -14,7 +14,7 @@ def render(rows: Sequence[Row]) -> str:
     """Return the section's Markdown."""
     parts = {
         part: [row for row in rows if row["config"]["part"] == part]
-        for part in ("ablation", "curve", "pairs", "faces", "server", "cost")
+        for part in ("ablation", "grouping", "curve", "pairs", "faces", "server", "cost")
     }
     shown = [text for part, render in _TABLES.items() for text in render(parts[part])]
     return "\n".join([_HEAD, *shown])
@@ -42,6 +42,15 @@ def _show_ablation(rows: Sequence[Row]) -> list[str]:
     head = ["parts of the scheme", *_ATTACKS, "one pattern"]
     lines = [[row["config"]["stage"], *_scores(row)] for row in rows]
     return ["### Which part stops which attack", "", table(head, lines)] if rows else []
+
+
+def _show_grouping(rows: Sequence[Row]) -> list[str]:
+    return [
+        f"Of {row['config']['stage']}, {row['n']} pictures of {row['config']['side']} pixels under "
+        "one key: correlations tell values of one block from values of two with an area under the "
+        f"curve of {row['values']['auc']:.2f}.\n"
+        for row in rows
+    ]
 
 
 def _show_curve(rows: Sequence[Row]) -> list[str]:
@@ -131,6 +140,7 @@ def _show_cost(rows: Sequence[Row]) -> list[str]:
 _DTYPES = ("float32", "float16")
 _TABLES = {
     "ablation": _show_ablation,
+    "grouping": _show_grouping,
     "curve": _show_curve,
     "pairs": _show_pairs,
     "faces": _show_faces,

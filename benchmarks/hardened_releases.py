@@ -17,7 +17,7 @@ from benchmarks.pictures import MODELS, validation
 if TYPE_CHECKING:
     from scotoma.protections.encrypt.maps import BlockMaps, Layout
 
-__all__ = ["MEAN", "STAGES", "STD", "natural_patterns", "pictures", "release_of"]
+__all__ = ["MEAN", "STAGES", "STD", "natural_patterns", "orders_of", "pictures", "release_of"]
 
 STAGES = (
     "orthogonal",
@@ -118,6 +118,13 @@ def _maps(stage: str, side: int, block: int, seed: int) -> tuple[BlockMaps, Layo
         ),
         "hardened": whole,
     }[stage], layout
+
+
+def orders_of(config: dict[str, Any]) -> Tensor:
+    """Return the ``(R, E)`` orders of a stage that spreads."""
+    maps, _ = _maps(config["stage"], config["side"], config["block"], config["seed"])
+    assert maps.diffusion is not None
+    return maps.diffusion.orders
 
 
 def release_of(config: dict[str, Any], images: Tensor) -> Tensor:
