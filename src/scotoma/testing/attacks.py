@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -53,11 +54,12 @@ def check_attack(
         ConformanceError: Violations, all of them.
     """
     findings = Findings(attack)
-    is_attack = isinstance(attack, Attack | TrainableAttack)
+    # Whoever calls may not have read the types.
+    is_attack = isinstance(cast("object", attack), Attack | TrainableAttack)
     findings.expect(is_attack, "has neither run nor fit, or no needs")
     needs = frozenset(getattr(attack, "needs", ()))
     findings.expect(needs <= frozenset(GRANTS), f"needs what nobody grants: {sorted(needs)}")
-    findings.expect(is_dataclass(attack) and is_frozen(attack), "is no frozen dataclass")
+    findings.expect(is_frozen(attack), "is no frozen dataclass")
     if is_attack and needs <= frozenset(GRANTS):
         tried = list(protections or _default_protections())
         # A list: each is tried, for what one shows another hides.
@@ -90,63 +92,75 @@ def _try_attack(
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         model(images)
-    everything = ThreatModel("everything", "", frozenset(GRANTS), pairs=8)
-    with grant(
-        everything,
-        protection,
-        key,
-        auxiliary=auxiliary,
-        adapted_model=lambda: _adapt_or_not(protection, model, key),
-        public_model=model,
-        generator=Generator().manual_seed(3),
-    ) as knowledge:
-        known = {name: getattr(knowledge, name) for name in attack.needs}
-        kept = [value.clone() for value in (release.data, auxiliary)]
-        state = torch.get_rng_state()
-        try:
-            guesses = _run(attack, release, Knowledge(**known))
-        except NotApplicableError:
-            return False
-        except Exception as error:  # as above
-            findings.expect(False, f"{where}: {type(error).__name__}: {error}")
-            return False
-        same = torch.equal(torch.get_rng_state(), state)
-        findings.expect(same, f"{where}: draws from global randomness, not from the generator")
-        unchanged = torch.equal(kept[0], release.data) and torch.equal(kept[1], auxiliary)
-        findings.expect(unchanged, f"{where}: changes what it is given")
-        findings.attempt(where, lambda: check_guesses(guesses, images))
-        again = findings.attempt(where, lambda: _run(attack, release, Knowledge(**known)))
-        if again is not None:
-            findings.expect(torch.equal(again, guesses), f"{where}: same seed, other guesses")
-        for name in attack.needs:
-            fewer = Knowledge(**{one: value for one, value in known.items() if one != name})
-            findings.expect_error(
-                NotGrantedError,
-                f"{where} without {name}",
-                lambda fewer=fewer: _run(attack, release, fewer),  # type: ignore[misc]
-            )
+
+    @contextmanager
+    def open_knowledge(names: Iterable[str]) -> Iterator[Knowledge]:
+        """Yield the same knowledge each time: an oracle's fresh randomness begins anew."""
+        with grant(
+            ThreatModel("everything", "", frozenset(GRANTS), pairs=8),
+            protection,
+            key,
+            auxiliary=auxiliary,
+            adapted_model=lambda: _adapt_or_not(protection, model, key),
+            public_model=model,
+            generator=Generator().manual_seed(3),
+        ) as knowledge:
+            yield Knowledge(**{name: getattr(knowledge, name) for name in names})
+
+    kept = [value.clone() for value in (release.data, auxiliary)]
+    state = torch.get_rng_state()
+    try:
+        guesses = _run(attack, release, lambda: open_knowledge(attack.needs))
+    except NotApplicableError:
+        return False
+    except Exception as error:  # as above
+        findings.expect(False, f"{where}: {type(error).__name__}: {error}")
+        return False
+    same = torch.equal(torch.get_rng_state(), state)
+    findings.expect(same, f"{where}: draws from global randomness, not from the generator")
+    unchanged = torch.equal(kept[0], release.data) and torch.equal(kept[1], auxiliary)
+    findings.expect(unchanged, f"{where}: changes what it is given")
+    findings.attempt(where, lambda: check_guesses(guesses, images))
+    again = findings.attempt(
+        where, lambda: _run(attack, release, lambda: open_knowledge(attack.needs))
+    )
+    if again is not None:
+        findings.expect(torch.equal(again, guesses), f"{where}: same seed, other guesses")
+    for name in attack.needs:
+        findings.expect_error(
+            NotGrantedError,
+            f"{where} without {name}",
+            lambda name=name: _run(  # type: ignore[misc]
+                attack, release, lambda: open_knowledge(attack.needs - {name})
+            ),
+        )
     return True
 
 
-def _run(attack: Attack | TrainableAttack, release: Release, knowledge: Knowledge) -> Tensor:
+def _run(
+    attack: Attack | TrainableAttack,
+    release: Release,
+    open_knowledge: Callable[[], AbstractContextManager[Knowledge]],
+) -> Tensor:
     """Run an attack, after it has learned; once more from its checkpoint must be the same."""
-    generator = Generator().manual_seed(4)
     if not isinstance(attack, TrainableAttack):
-        return attack.run(release, knowledge, generator=generator)
+        with open_knowledge() as knowledge:
+            return attack.run(release, knowledge, generator=Generator().manual_seed(4))
     with TemporaryDirectory() as folder:
-        path = Path(folder, "state.pt")
         steps: list[int] = []
         for _ in range(2):
             generator = Generator().manual_seed(4)
-            fitted = attack.fit(
-                knowledge,
-                generator=generator,
-                checkpoint=path,
-                on_step=lambda done, total: steps.append(done),  # noqa: ARG005
-            )
+            with open_knowledge() as knowledge:
+                fitted = attack.fit(
+                    knowledge,
+                    generator=generator,
+                    checkpoint=Path(folder, "state.pt"),
+                    on_step=lambda done, total: steps.append(done),  # noqa: ARG005
+                )
         if not steps:
             raise ConformanceError("fit tells nobody of its steps")
-        return fitted.run(release, knowledge, generator=generator)
+        with open_knowledge() as knowledge:
+            return fitted.run(release, knowledge, generator=generator)
 
 
 def _adapt_or_not(protection: Protection, model: nn.Module, key: Key | None) -> nn.Module:

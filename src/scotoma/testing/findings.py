@@ -74,5 +74,6 @@ def protect(protection: Protection, images: Tensor, key: Key | None, *, seed: in
 
 
 def is_frozen(thing: Any) -> bool:
-    """Whether a dataclass instance refuses to be changed."""
-    return bool(type(thing).__dataclass_params__.frozen)
+    """Whether a thing is of a dataclass that refuses to be changed."""
+    found = getattr(type(thing), "__dataclass_params__", None)
+    return found is not None and bool(found.frozen)
