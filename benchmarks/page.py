@@ -24,6 +24,7 @@ NAMES = (
     "encryption",
     "encryption_speed",
     "pevit",
+    "hardened",
 )
 """Every benchmark, in the order of the page; each is a module of this package that has a
 ``BENCHMARK``, and its rows are in ``results/NAME.json``."""
