@@ -26,6 +26,7 @@ from scotoma.cli import (
     evaluate,
     keygen,
     listing,
+    report,
     train,
 )
 from scotoma.core.errors import ScotomaError
@@ -50,6 +51,7 @@ app.command("classify", help=classify.HELP)(classify.command)
 app.command("attack", help=attack.HELP)(attack.command)
 app.command("evaluate", help=evaluate.HELP)(evaluate.command)
 app.command("audit", help=audit.HELP, context_settings=audit.CONTEXT)(audit.command)
+app.command("report", help=report.HELP)(report.command)
 app.command("list", help=listing.HELP)(listing.command)
 app.add_typer(train.app, name="train")
 

@@ -66,7 +66,7 @@ def average_precision(
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError as error:
-        raise MissingExtraError("average precision", "faster_coco_eval", "attacks") from error
+        raise MissingExtraError("average precision", "faster_coco_eval", "train") from error
     if len(found) != len(annotated):
         raise SettingsError(f"expected detections for {len(annotated)} pictures, got {len(found)}")
     truths = _rows(annotated)

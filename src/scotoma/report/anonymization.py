@@ -1,19 +1,15 @@
-"""The report of an anonymization run: one HTML file that needs nothing else.
-
-It holds no script and asks no server for anything; a policy inside the page
-forbids both, so that a file name with markup in it could not either.
-"""
+"""The report of an anonymization run: one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from scotoma.images.write import write_atomically
 from scotoma.report.exhibits import Exhibit, Panel, choose_exhibits
 from scotoma.report.figures import glue
-from scotoma.report.markup import Html, element, join, raw
+from scotoma.report.frame import frame
+from scotoma.report.markup import Html, element
 from scotoma.report.panels import exhibits_section
 from scotoma.report.sections import (
     failures_section,
@@ -26,11 +22,6 @@ from scotoma.report.sections import (
 from scotoma.run.manifest import Entry, Summary
 
 __all__ = ["Exhibit", "Panel", "choose_exhibits", "headline", "render_report", "write_report"]
-
-_POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'"
-)
 
 
 def write_report(
@@ -82,16 +73,6 @@ def render_report(
     """Return the page that :func:`write_report` writes; the arguments are the same."""
     has_loss = summary.changed_after or summary.failed
     has_verdict = any(not model.checked_only for model in summary.per_model.values())
-    style = (files("scotoma.report") / "style.css").read_text("utf-8")
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name_="robots", content="noindex") if contains_originals else None,
-        element("title", title),
-        element("style", raw(style)),
-    )
     mark = None
     if has_verdict and summary.with_regions:
         mark = element(
@@ -100,35 +81,26 @@ def render_report(
             class_=f"mark {'bad' if has_loss else 'good'}",
             aria_hidden="true",
         )
-    body = element(
-        "body",
-        element("div", "Contains original pictures: do not publish.", class_="banner", role="note")
-        if contains_originals
-        else None,
+    header = element(
+        "header",
+        element("p", "Scotoma · anonymization report", class_="eyebrow"),
+        element("h1", title),
         element(
-            "main",
-            element(
-                "header",
-                element("p", "Scotoma · anonymization report", class_="eyebrow"),
-                element("h1", title),
-                element(
-                    "p",
-                    mark,
-                    " " if mark else None,
-                    glue(headline(summary, settings)),
-                    class_="headline",
-                ),
-            ),
-            key_figures(summary),
-            models_section(summary.per_model),
-            exhibits_section(exhibits, contains_originals=contains_originals),
-            failures_section(failures, summary.failed),
-            settings_section(summary, settings),
-            limits_section(summary.per_model),
-        ),
-        element(
-            "footer",
-            f"Written by Scotoma {summary.version}. This page is one file and loads nothing.",
+            "p",
+            mark,
+            " " if mark else None,
+            glue(headline(summary, settings)),
+            class_="headline",
         ),
     )
-    return join(raw("<!DOCTYPE html>\n"), element("html", head, body, lang="en"), raw("\n"))
+    body = (
+        header,
+        key_figures(summary),
+        models_section(summary.per_model),
+        exhibits_section(exhibits, contains_originals=contains_originals),
+        failures_section(failures, summary.failed),
+        settings_section(summary, settings),
+        limits_section(summary.per_model),
+    )
+    footer = f"Written by Scotoma {summary.version}. This page is one file and loads nothing."
+    return frame(title, body, footer=footer, contains_originals=contains_originals)

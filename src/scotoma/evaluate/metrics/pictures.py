@@ -111,7 +111,7 @@ def sobel_lengths(brightness: Tensor) -> Tensor:
 
 
 def _structural_similarity(guess: NDArray[np.float64], original: NDArray[np.float64]) -> float:
-    found = structural_similarity(
+    found = structural_similarity(  # type: ignore[no-untyped-call]
         guess,
         original,
         data_range=1.0,
