@@ -38,7 +38,7 @@ class PositionField:
         Ours; a multiset canonical correlation (Kettenring, Biometrika 1971) with a spatial prior.
     """
 
-    count: int = 8
+    count: int = 6
 
     needs: ClassVar[frozenset[str]] = frozenset()
 
