@@ -23,6 +23,7 @@ NAMES = (
     "architectures",
     "encryption",
     "encryption_speed",
+    "jigsaw",
     "pevit",
     "hardened",
 )

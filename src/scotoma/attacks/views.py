@@ -13,6 +13,7 @@ from scotoma.ops.blocks import pad_to_blocks, to_blocks
 __all__ = [
     "block_side",
     "brightness_guess",
+    "enlarged",
     "normalize",
     "plain_blocks",
     "plain_size",
@@ -118,13 +119,13 @@ def brightness_guess(thumbnail: Tensor, size: tuple[int, int], block: int | None
     flat = flat / flat.std(release, correction=0, keepdim=True).clamp(min=1e-12)
     flat = (_MEAN + _SPREAD * flat).clamp(0, 1).float().reshape(-1, 1, rows, columns)
     whole = (rows * block, columns * block) if block else size
-    picture = torch.cat([_enlarged(part, whole) for part in torch.split(flat, _CHUNK)])
+    picture = torch.cat([enlarged(part, whole) for part in torch.split(flat, _CHUNK)])
     picture = picture[..., : size[0], : size[1]].clamp(0, 1)
     return picture.expand(-1, 3, -1, -1).reshape(*thumbnail.shape[:-2], 3, *size)
 
 
-def _enlarged(flat: Tensor, size: tuple[int, int]) -> Tensor:
-    """Interpolate so that the mean over each block stays what it was."""
+def enlarged(flat: Tensor, size: tuple[int, int]) -> Tensor:
+    """Interpolate ``(B, C, h, w)`` so that the mean over each block stays what it was."""
     coarse = flat
     for _ in range(_ROUNDS):
         picture = F.interpolate(coarse, size, mode="bilinear", align_corners=False)

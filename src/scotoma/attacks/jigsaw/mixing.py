@@ -15,12 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from scotoma.attacks.views import block_side, normalize, plain_size, unnormalize
+from scotoma.attacks.views import block_side, enlarged, normalize, plain_size, unnormalize
 from scotoma.core.errors import NotApplicableError, SettingsError
 from scotoma.core.protocols import Knowledge, Release
 from scotoma.ops.blocks import from_blocks, pad_to_blocks, to_blocks
 
 __all__ = ["FittedUnmix", "PatchMeans", "Unmix", "mixed_patch"]
+
+_KEPT_SHARE = 0.2
 
 
 def mixed_patch(release: Release) -> tuple[int, int]:
@@ -51,20 +53,20 @@ class PatchMeans:
 
     def run(self, release: Release, knowledge: Knowledge, *, generator: Generator) -> Tensor:  # noqa: ARG002
         """Guess the pictures; see :class:`~scotoma.core.protocols.Attack`."""
-        block, mixed = mixed_patch(release)
-        means = F.avg_pool2d(release.data.double(), mixed)
-        size = (means.shape[-2] * block, means.shape[-1] * block)
-        grown = F.interpolate(means, size, mode="bilinear", align_corners=False)
-        return unnormalize(grown, release)
+        return unnormalize(_smooth(release), release)
 
 
 @dataclass(frozen=True)
 class Unmix:
     """The best linear guess of a patch from its mean and those around it (Wiener filter).
 
+    What is guessed is the difference from the thumbnail enlarged, so that the least that it
+    can learn is nothing.
+
     Args:
         detail: Side of what is looked at of each neighbour, in averaged squares.
-        ridge: Added to the covariance, as a share of its mean variance.
+        ridges: Added to the covariance, as shares of its mean variance; auxiliary pictures
+            kept aside choose among them.
         most_patches: Patches learned from.
 
     Raises:
@@ -76,17 +78,19 @@ class Unmix:
     """
 
     detail: int = 4
-    ridge: float = 1e-4
+    ridges: tuple[float, ...] = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     most_patches: int = 2**15
 
     needs: ClassVar[frozenset[str]] = frozenset({"auxiliary", "simulate"})
 
     def __post_init__(self) -> None:
-        if not (self.detail >= 1 and self.ridge > 0 and self.most_patches >= 1):
+        if not (self.detail >= 1 and self.most_patches >= 1):
             raise SettingsError(
-                "expected detail and most_patches of at least 1 and a ridge above 0, got "
-                f"{self.detail}, {self.most_patches} and {self.ridge}"
+                "expected detail and most_patches of at least 1, got "
+                f"{self.detail} and {self.most_patches}"
             )
+        if not (self.ridges and all(ridge > 0 for ridge in self.ridges)):
+            raise SettingsError(f"expected ridges above 0, got {self.ridges}")
 
     def fit(
         self,
@@ -112,21 +116,49 @@ class Unmix:
         patches = (release.data.shape[2] // mixed) * (release.data.shape[3] // mixed)
         count = min(len(pictures), -(-self.most_patches // patches))
         order = torch.randperm(len(pictures), generator=generator)[:count]
-        square: Tensor | float = 0.0
-        cross: Tensor | float = 0.0
+        if count < 2:
+            raise NotApplicableError(
+                f"expected at least 2 auxiliary pictures, to learn from one, got {count}"
+            )
+
+        # Some pictures choose the ridge; all of them decide the filter.
+        sums = [_Sums(), _Sums()]
+        aside = max(1, round(_KEPT_SHARE * count))
         for step, place in enumerate(order.tolist()):
             picture = pictures[place : place + 1]
-            seen = _context(simulate(picture, generator), self.detail)
+            one = simulate(picture, generator)
             plain = pad_to_blocks(normalize(picture.double(), release), block)
-            wanted = to_blocks(plain, block)[0].flatten(1).T
-            square, cross = square + seen.T @ seen, cross + seen.T @ wanted
+            wanted = to_blocks(plain - _smooth(one), block)[0].flatten(1).T
+            sums[step < aside].add(_context(one, self.detail), wanted)
             if on_step:
                 on_step(step + 1, count)
-        if not isinstance(square, Tensor) or not isinstance(cross, Tensor):
-            raise NotApplicableError("expected at least one auxiliary picture, got none")
-        square.diagonal().add_(self.ridge * float(square.diagonal().mean()))
-        weights = torch.linalg.solve(square, cross)
-        return FittedUnmix(weights, block, mixed, self.detail)
+        kept = sums[1]
+        ridge = min(self.ridges, key=lambda ridge: kept.error(sums[0].solve(ridge)))
+        return FittedUnmix((sums[0] + kept).solve(ridge), block, mixed, self.detail)
+
+
+class _Sums:
+    """Second moments of what is seen and what is wanted."""
+
+    def __init__(self, square: Tensor | None = None, cross: Tensor | None = None) -> None:
+        self.square = torch.zeros(()) if square is None else square
+        self.cross = torch.zeros(()) if cross is None else cross
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(self.square + other.square, self.cross + other.cross)
+
+    def add(self, seen: Tensor, wanted: Tensor) -> None:
+        self.square, self.cross = self.square + seen.T @ seen, self.cross + seen.T @ wanted
+
+    def solve(self, ridge: float) -> Tensor:
+        loaded = self.square.clone()
+        loaded.diagonal().add_(ridge * float(loaded.diagonal().mean()))
+        weights: Tensor = torch.linalg.solve(loaded, self.cross)
+        return weights
+
+    def error(self, weights: Tensor) -> float:
+        """Return the sum of squared errors of a filter, less what no filter changes."""
+        return float((weights * (self.square @ weights - 2 * self.cross)).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +190,15 @@ class FittedUnmix:
         blocks = (_context(release, self.detail) @ self.weights).reshape(
             len(release.data), rows, columns, -1
         )
-        return unnormalize(from_blocks(blocks.permute(0, 3, 1, 2), self.block), release)
+        details = from_blocks(blocks.permute(0, 3, 1, 2), self.block)
+        return unnormalize(_smooth(release) + details, release)
+
+
+def _smooth(release: Release) -> Tensor:
+    """Return the patches' means, enlarged to ``(B, 3, H', W')``, as the network reads them."""
+    block, mixed = mixed_patch(release)
+    means = F.avg_pool2d(release.data.double(), mixed)
+    return enlarged(means, (means.shape[-2] * block, means.shape[-1] * block))
 
 
 def _context(release: Release, detail: int) -> Tensor:
