@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks.hardened_measures import attack, cost, group, learn, recognize, solve
+from benchmarks.hardened_measures import attack, cost, group, learn, recognize, repeat, solve
 from benchmarks.hardened_page import render
 from benchmarks.hardened_releases import STAGES
 from benchmarks.record import Benchmark, Job, Options
@@ -47,6 +47,9 @@ def _jobs(options: Options) -> Iterator[Job]:
         config = {"part": "faces", "stage": stage, "side": 112, "block": 4}
         config |= {"people": 4 if quick else 28, "each": 5, "seed": options.seed}
         yield Job(f"faces recognized from {stage}", config, partial(recognize, config))
+    config = {"part": "repeat", "stage": "hardened", "side": 224, "block": 8}
+    config |= {"pictures": 10 if quick else 100, "seed": options.seed}
+    yield Job("the same picture released twice", config, partial(repeat, config))
     config = {"part": "server", "side": 64, "block": 8, "pictures": 4, "seed": options.seed}
     yield Job("the server with the public checkpoint", config, partial(solve, config))
     for stage in ("orthogonal", "hardened"):

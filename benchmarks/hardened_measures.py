@@ -26,7 +26,7 @@ from benchmarks.hardened_releases import (
 from benchmarks.pictures import MODELS
 from benchmarks.record import Measured
 
-__all__ = ["attack", "cost", "group", "learn", "recognize", "solve"]
+__all__ = ["attack", "cost", "group", "learn", "recognize", "repeat", "solve"]
 
 _FACES = MODELS.parent / "data" / "faces" / "orl"
 _TESTED, _LOOKED_AT = 100, 200
@@ -152,6 +152,19 @@ def learn(config: dict[str, Any]) -> Measured:
     guesses = known_pairs(data[:-_TESTED], truth[:-_TESTED], data[-_TESTED:])
     scores = [float(within(guess, truth[-_TESTED:])) for guess in guesses]
     return Measured(count, {"guess": max(scores[1:]), "mean of the known": scores[0]})
+
+
+def repeat(config: dict[str, Any]) -> Measured:
+    """Measure whether products of releases tell two of one picture from two of two."""
+    images = pictures(config["side"], config["pictures"], config["seed"])
+    first, second = (
+        torch.nn.functional.normalize(release_of({**config, "draw": draw}, images).flatten(1))
+        for draw in (0, 1)
+    )
+    alike = first @ second.T
+    others = alike[~torch.eye(len(alike), dtype=torch.bool)].sort().values
+    auc = float(torch.searchsorted(others, alike.diagonal().contiguous()).double().mean())
+    return Measured(len(images), {"auc": auc / len(others)})
 
 
 def solve(config: dict[str, Any]) -> Measured:

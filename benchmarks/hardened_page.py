@@ -14,7 +14,7 @@ def render(rows: Sequence[Row]) -> str:
     """Return the section's Markdown."""
     parts = {
         part: [row for row in rows if row["config"]["part"] == part]
-        for part in ("ablation", "grouping", "curve", "pairs", "faces", "server", "cost")
+        for part in ("ablation", "grouping", "curve", "pairs", "faces", "repeat", "server", "cost")
     }
     shown = [text for part, render in _TABLES.items() for text in render(parts[part])]
     return "\n".join([_HEAD, *shown])
@@ -109,6 +109,15 @@ def _show_faces(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def _show_repeat(rows: Sequence[Row]) -> list[str]:
+    return [
+        f"Products of releases tell two of one photograph from two of two photographs with an area "
+        f"under the curve of {row['values']['auc']:.2f} ({row['n']} pictures of "
+        f"{row['config']['side']} pixels).\n"
+        for row in rows
+    ]
+
+
 def _show_server(rows: Sequence[Row]) -> list[str]:
     return [
         f"The server that also has the public weights rebuilds pictures at "
@@ -144,6 +153,7 @@ _TABLES = {
     "curve": _show_curve,
     "pairs": _show_pairs,
     "faces": _show_faces,
+    "repeat": _show_repeat,
     "server": _show_server,
     "cost": _show_cost,
 }
