@@ -132,11 +132,11 @@ def release_of(config: dict[str, Any], images: Tensor) -> Tensor:
     from scotoma.ops.generators import seeded_generator
     from scotoma.protections.encrypt.cipher import prepare
 
+    generator = seeded_generator(b"benchmark" + bytes([config.get("draw", 0)]))
     if config["stage"] == "nothing but noise":
         shape = (len(images), 4, config["side"], config["side"])
-        return torch.randn(shape, generator=seeded_generator(b"noise"))
+        return torch.randn(shape, generator=generator)
     maps, layout = _maps(config["stage"], config["side"], config["block"], config["seed"])
     cipher = prepare(maps, layout)
-    generator = seeded_generator(b"benchmark" + bytes([config.get("draw", 0)]))
     parts = torch.split((images - MEAN) / STD, _BATCH)
     return torch.cat([cipher.encrypt(part.contiguous(), generator) for part in parts])
