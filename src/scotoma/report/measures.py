@@ -14,7 +14,7 @@ _LABELS = {
     "auc_linkage": "linkage AUC",
     "auc_reid": "recognition AUC",
     "bd_rate": "BD-rate",
-    "bits_per_pixel": "size",
+    "bits_per_pixel": "size per pixel",
     "block_brightness_correlation": "block brightness",
     "decision_changes": "decisions changed",
     "edge_psnr_db": "edge PSNR",
