@@ -150,7 +150,11 @@ def _grid(across: _Axis, up: _Axis, metric: str, has_gutter: bool) -> Html:
             join(
                 element("line", x1=x, x2=x, y1=_TOP, y2=bottom, class_="grid dashed"),
                 element(
-                    "text", "not asked", x=_px(_LEFT + _GUTTER / 2), y=bottom + 17, class_="tick middle"
+                    "text",
+                    "not asked",
+                    x=_px(_LEFT + _GUTTER / 2),
+                    y=bottom + 17,
+                    class_="tick middle",
                 ),
             )
         )
