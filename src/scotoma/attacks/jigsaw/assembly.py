@@ -27,7 +27,7 @@ Mask = NDArray[np.bool_]
 _MOST_EDGES = 8  # for each piece and direction
 _PASSES = 6
 _NOISE = 0.5
-_DROPPED = 0.15
+_MOST_CUT = 0.3
 
 
 def likelihood(order: Tensor, pairs: Tensor, places: Tensor | None = None) -> float:
@@ -86,7 +86,7 @@ def assemble(
         pairs: ``(2, N, N)``: evidence for ``j`` right of ``i``, and below it.
         grid: Rows and columns; their product is ``N``.
         generator: Of the choice of what is torn down, on the CPU.
-        rounds: How often part is torn down and grown again.
+        rounds: How often in a row part is torn down and grown again in vain before it ends.
         places: ``(rows, columns, N)``: evidence for a piece at a place; None for none.
 
     Returns:
@@ -110,7 +110,9 @@ def assemble(
     puzzle = _Puzzle(pairs.double().numpy(), grid, unary)
     best = puzzle.improve(puzzle.grow(puzzle.join()))
     score = puzzle.score(best)
-    for _ in range(rounds):
+    vain = 0
+    while vain < rounds:
+        vain += 1
         kept = puzzle.tear(best, generator)
         if kept.all():
             break
@@ -118,7 +120,7 @@ def assemble(
         noise = torch.rand(pairs.shape, generator=generator, dtype=torch.float64).numpy()
         trial = puzzle.improve(puzzle.grow(seed, noise=_NOISE * noise))
         if (reached := puzzle.score(trial)) > score + 1e-9:
-            best, score = trial, reached
+            best, score, vain = trial, reached, 0
     return torch.from_numpy(best)
 
 
@@ -174,16 +176,21 @@ class _Puzzle:
         return order
 
     def tear(self, order: Places, generator: Generator) -> Mask:
-        """Return which places stay: a connected part whose borders are each other's best."""
+        """Return which places stay: a connected part whose borders are each other's best.
+
+        How many joints are cut is drawn, and which part stays, larger ones more often: what is
+        wrong may well hold together, and be the largest.
+        """
         across, down = self.pairs
         best = [(side.argmax(1), side.argmax(0)) for side in (across, down)]
+        cut, place = torch.rand(2, generator=generator).tolist()
         joints = []
         for axis, (next_, previous) in ((1, best[0]), (0, best[1])):
             one, two = _neighbours(order, axis)
             sure = (next_[one] == two) & (previous[two] == one)
             chance = torch.rand(sure.shape, generator=generator).numpy()
-            joints.append(sure & (chance > _DROPPED))
-        return _largest_part(joints[0], joints[1])
+            joints.append(sure & (chance > _MOST_CUT * cut))
+        return _part_at(int(place * order.size), joints[0], joints[1])
 
     def _edges(self) -> list[tuple[int, int, tuple[int, int]]]:
         """Return the best pairs of each piece in all directions, the most certain first."""
@@ -251,8 +258,8 @@ def _fits(places: list[tuple[int, int]], grid: tuple[int, int]) -> bool:
     return all(max(span) - min(span) < side for span, side in zip(spans, grid, strict=True))
 
 
-def _largest_part(across: Mask, down: Mask) -> Mask:
-    """Return the largest part of a grid that joints hold together."""
+def _part_at(place: int, across: Mask, down: Mask) -> Mask:
+    """Return the part of a grid that joints hold together with a place."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -262,5 +269,5 @@ def _largest_part(across: Mask, down: Mask) -> Mask:
     two = np.concatenate([number[:, 1:][across], number[1:][down]])
     graph = coo_matrix((np.ones(len(one)), (one, two)), shape=(number.size, number.size))
     _, labels = connected_components(graph, directed=False)
-    largest: Mask = labels == np.bincount(labels).argmax()
-    return largest.reshape(rows, columns)
+    part: Mask = labels == labels[place]
+    return part.reshape(rows, columns)

@@ -26,7 +26,8 @@ class Jigsaw:
 
     Args:
         cost: Of a border: ``"mgc"``, ``"prediction"`` or ``"ssd"``.
-        rounds: How often part of an arrangement is torn down and grown again.
+        rounds: How often in a row part of an arrangement is torn down and grown again in vain
+            before it ends.
 
     Raises:
         SettingsError: A value out of range.
