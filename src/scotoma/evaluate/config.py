@@ -50,7 +50,8 @@ class RunSettings:
         metrics: Names in the registry of metrics.
         threat_models: Under which attacks are tried that name none.
         embedder: ``onnx:FILE`` of a face embedder, for data of identities.
-        detectors: Names of detectors asked whether they still find something.
+        detectors: Asked whether they still find in guesses what they find in the originals:
+            names in the registry, or ``onnx:FILE``.
 
     Raises:
         SettingsError: A number out of range.

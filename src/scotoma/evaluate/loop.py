@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import Generator, Tensor, nn
 
+from scotoma.attacks.inversion.curve import Point, has_flattened, late_gain
 from scotoma.core.errors import (
     NotApplicableError,
     ScotomaError,
@@ -189,6 +190,7 @@ class _Cell:
     largest: int = 0
     candidates: int = 1
     notes: list[str] = field(default_factory=list)
+    history: tuple[Mapping[str, float], ...] = ()
 
     def check(self) -> None:
         """Refuse before any work what the threat model does not grant."""
@@ -257,6 +259,7 @@ class _Cell:
             oracle=self.candidates > 1,
             candidates=self.candidates,
             notes=tuple(self.notes),
+            history=self.history,
         )
 
     def _guess(self, release: Release, knowledge: Knowledge) -> Tensor:
@@ -274,12 +277,26 @@ class _Cell:
             path = path.with_stem(f"{path.stem}-{self.keys}")
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        return self.attack.fit(
+        fitted = self.attack.fit(
             knowledge,
             generator=generator,
             checkpoint=path,
             on_step=lambda done, total: self._say("training", done, total),
         )
+        if self.keys == 0:
+            self._note_training(fitted)
+        return fitted
+
+    def _note_training(self, fitted: Attack) -> None:
+        """Keep what a fitted attack says of its training, where it says anything."""
+        self.notes += getattr(fitted, "notes", ())
+        history: Sequence[Point] = getattr(fitted, "history", ())
+        if len(history) > 1 and not has_flattened(history):
+            self.notes.append(
+                f"training had not flattened after {history[-1].step} steps: its last quarter "
+                f"gained {100 * late_gain(history):.1f} % of the trivial guess's loss"
+            )
+        self.history = tuple(asdict(point) for point in history)
 
     def _judge(
         self, originals: Tensor, labels: Tensor, release: Release, candidates: Tensor

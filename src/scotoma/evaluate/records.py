@@ -136,6 +136,8 @@ class Record:
         oracle: Whether the best of several candidates was taken with the originals in hand.
         candidates: Of how many.
         notes: What a reader must know, in sentences.
+        history: Of an attack that learns, its worth over the steps of its training under the
+            first key: ``step``, ``loss`` and ``psnr_db`` on pictures that it kept aside.
         seconds: Time that it took.
         status: One of :data:`STATUSES`.
         reason: Why it is not ``ok``.
@@ -162,6 +164,7 @@ class Record:
     oracle: bool = False
     candidates: int = 1
     notes: tuple[str, ...] = ()
+    history: tuple[Mapping[str, float], ...] = ()
     seconds: float = 0.0
     status: str = "ok"
     reason: str = ""
@@ -202,6 +205,7 @@ class Record:
                 fields[kind] = {name: _figure(found) for name, found in fields[kind].items()}
             fields["paper"] = {name: Paper(**found) for name, found in fields["paper"].items()}
             fields["notes"] = tuple(fields["notes"])
+            fields["history"] = tuple(fields.get("history", ()))
             return cls(**fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FileError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from scotoma.evaluate.records import Figure
 from scotoma.images.regions import DetectorSettings, Region, RegionSource, clip_box
 from scotoma.models.onnx_scores import OnnxNetwork
 
-__all__ = ["Redetection", "UltraLight", "is_found", "open_detector"]
+__all__ = ["Redetection", "UltraLight", "is_found", "open_detector", "open_detectors"]
 
 _OVERLAP = 0.5
 _NAME = Path("guess")
@@ -115,6 +116,28 @@ def open_detector(spec: str) -> RegionSource:
     if not path.is_file():
         raise ModelError(f"expected a detector at {path}, found no such file")
     return UltraLight(OnnxNetwork(path))
+
+
+def open_detectors(specs: Sequence[str]) -> RegionSource:
+    """Return the detectors of several names as one, which finds what any of them finds.
+
+    Raises:
+        UnknownNameError: No such name.
+        ModelError: No such file.
+    """
+    return _Any(tuple(open_detector(spec) for spec in specs))
+
+
+@dataclass(frozen=True)
+class _Any:
+    detectors: tuple[RegionSource, ...]
+
+    def find(self, pixels: NDArray[np.uint8], relative: Path) -> list[Region]:
+        """Return every region once, whichever detector found it."""
+        found: list[Region] = []
+        for detector in self.detectors:
+            found += [r for r in detector.find(pixels, relative) if not is_found(r, found)]
+        return found
 
 
 def is_found(wanted: Region, found: list[Region]) -> bool:

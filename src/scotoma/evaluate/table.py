@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from torch import Tensor
@@ -17,6 +17,7 @@ from scotoma.evaluate.exhibits import save_pictures
 from scotoma.evaluate.judge import SetJudge
 from scotoma.evaluate.loop import evaluate
 from scotoma.evaluate.records import Record, RecordBook, fingerprint_of
+from scotoma.evaluate.redetection import Redetection, open_detectors
 from scotoma.evaluate.reidentification import Reidentification, load_embedder
 from scotoma.evaluate.subjects import open_subject
 from scotoma.evaluate.threat_models import ThreatModel
@@ -139,6 +140,7 @@ class _Table:
         self._auxiliary = lru_cache(1)(self._load_auxiliary)
         self._gallery = lru_cache(1)(self._load_gallery)
         self._embedder = lru_cache(1)(load_embedder)
+        self._detector = lru_cache(1)(open_detectors)
         self._digests = lru_cache(None)(_digest)
 
     def run(self) -> Totals:
@@ -215,12 +217,20 @@ class _Table:
 
     def _set_judges(self, cell: Cell) -> Callable[[], Sequence[SetJudge]]:
         """Return what makes judges of all guesses together."""
-        spec = self.config.run.embedder
-        if spec is None or not self.config.data[cell.data].settings.identities:
-            return tuple
-        embedder, gallery = self._embedder(spec), self._gallery(cell.data, cell.model)
-        seed = self.config.run.seed
-        return lambda: [Reidentification(embedder, gallery=gallery, seed=seed)]
+        run = self.config.run
+        makers: list[Callable[[], SetJudge]] = []
+        if run.embedder is not None and self.config.data[cell.data].settings.identities:
+            makers.append(
+                partial(
+                    Reidentification,
+                    self._embedder(run.embedder),
+                    gallery=self._gallery(cell.data, cell.model),
+                    seed=run.seed,
+                )
+            )
+        if run.detectors:
+            makers.append(partial(Redetection, self._detector(run.detectors)))
+        return lambda: [make() for make in makers]
 
     def _load_gallery(self, data: str, model: str) -> tuple[Tensor, Tensor]:
         pictures = self._split(data, model)

@@ -12,6 +12,7 @@ import torch
 from support.evaluation import Ask, Constant, make_unit_images
 from torch import Generator, Tensor
 
+from scotoma.attacks.inversion.curve import Point
 from scotoma.attacks.look import Look
 from scotoma.core.protocols import Attack, Knowledge, Release
 from scotoma.evaluate.loop import Shown, evaluate
@@ -179,6 +180,31 @@ class Learner:
         if on_step:
             on_step(1, 1)
         return Constant()
+
+
+@dataclass(frozen=True)
+class Taught(Constant):
+    """What a learner leaves behind: a guess, and how its training went."""
+
+    notes: ClassVar[tuple[str, ...]] = ("seen on a Sunday",)
+    history: ClassVar[tuple[Point, ...]] = (
+        Point(0, 1.0, 9.0),
+        Point(75, 0.5, 12.0),
+        Point(100, 0.3, 14.0),
+    )
+
+
+class Teller(Learner):
+    def fit(self, *arguments: Any, **options: Any) -> Attack:
+        return Taught()
+
+
+def test_how_a_training_went_is_in_the_record() -> None:
+    record = measure(Teller())
+    assert [point["psnr_db"] for point in record.history] == [9.0, 12.0, 14.0]
+    assert "seen on a Sunday" in record.notes
+    assert any("had not flattened after 100 steps" in n and "20.0 %" in n for n in record.notes)
+    assert Record.from_json(record.to_json()).history == record.history
 
 
 @pytest.mark.parametrize(("own_key", "times"), [(False, 1), (True, 3)])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scotoma.core.errors import ModelError, UnknownNameError
-from scotoma.evaluate.redetection import Redetection, is_found, open_detector
+from scotoma.evaluate.redetection import Redetection, is_found, open_detector, open_detectors
 from scotoma.images.regions import Region
 
 
@@ -53,6 +53,13 @@ def test_only_the_same_object_counts(guesses: tuple[torch.Tensor, ...], value: f
     figure = judge.figures()["redetection"]
     assert (figure.value, figure.n) == (value, 2)
     assert figure.low <= value <= figure.high
+
+
+def test_of_several_detectors_each_object_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scotoma.evaluate.redetection.open_detector", lambda spec: Bright())
+    judge = Redetection(open_detectors(["one", "other"]))
+    judge.add(ORIGINALS[:1], ORIGINALS[:1], torch.zeros(1))
+    assert judge.figures()["redetection"].n == 1
 
 
 def test_nothing_to_find_is_no_figure() -> None:

@@ -118,8 +118,8 @@ class _Products(_Stays):
 
     def decrypt(self, data: Tensor) -> Tensor:
         data = data.to(self._type)
-        if self._rounds is not None:
-            data = gather_values(data, self._inverse_orders, self._rounds[1])
+        if self._back is not None:
+            data = gather_values(data, *self._back)
         images = map_blocks(data, self._inverse, self._block).float()
         if self._order is None:
             return images
@@ -141,10 +141,11 @@ class _Products(_Stays):
         return self._ready(self._maps.inverse)
 
     @cached_property
-    def _inverse_orders(self) -> Tensor:
-        diffusion = self._maps.diffusion
-        assert diffusion is not None
-        return diffusion.inverse_orders.to(self._device)
+    def _back(self) -> tuple[Tensor, Tensor] | None:
+        """Orders and rotations that undo the rounds."""
+        if self._maps.diffusion is None or self._rounds is None:
+            return None
+        return self._maps.diffusion.inverse_orders.to(self._device), self._rounds[1]
 
 
 def _draw_noise(count: int, shape: tuple[int, int, int], generator: Generator | None) -> Tensor:
