@@ -101,9 +101,12 @@ class JigsawLearned:
             width=self.width,
             learning_rate=self.learning_rate,
         )
-        run.fit(learned, kept[:_KEPT_PICTURES], checkpoint, on_step)
+        kept = kept[:_KEPT_PICTURES]
+        run.fit(learned, kept, checkpoint, on_step)
+        # Usual places that do not hold for pictures kept aside would lead astray.
+        places = self.places if run.judge_places(kept) < 0 else 0.0
         return FittedJigsaw(
-            run.borders.eval(), run.usual.eval(), block, self.places, self.rounds, tuple(run.looks)
+            run.borders.eval(), run.usual.eval(), block, places, self.rounds, tuple(run.looks)
         )
 
 

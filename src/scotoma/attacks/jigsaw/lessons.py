@@ -158,6 +158,12 @@ class Lessons:
         return -own.mean()
 
     @torch.no_grad()
+    def judge_places(self, kept: Tensor) -> float:
+        """Return :meth:`place_loss` over pictures kept aside; below 0 is better than chance."""
+        losses = [float(self.place_loss(self.cut(self.pictures[at]))) for at in kept.tolist()]
+        return sum(losses) / len(losses)
+
+    @torch.no_grad()
     def look(self, kept: Tensor) -> None:
         """Judge the network as it is used, with bounded evidence."""
         self.borders.eval()
