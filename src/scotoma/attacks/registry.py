@@ -68,6 +68,12 @@ _ALL = (
         "textbook, as for a Hill cipher",
     ),
     Entry(
+        "adapted-statistics",
+        "algebra.stem_recovery:AdaptedStatistics",
+        "what an adapted model undoes, then the smoothest directions of blocks",
+        _OURS,
+    ),
+    Entry(
         "stem-recovery",
         "algebra.stem_recovery:StemRecovery",
         "the key's maps from a public model and the same one adapted",

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from scotoma.attacks.statistics.classes import from_classes, to_classes
+from scotoma.attacks.statistics.spatial_lag import LagICA
 from scotoma.attacks.views import block_side, release_blocks, unnormalize
 from scotoma.core.errors import NotApplicableError
 from scotoma.core.protocols import Knowledge, Release
@@ -16,8 +17,9 @@ from scotoma.models.stem_layer import BlockStem
 from scotoma.models.stem_weights import block_weight, dense_weight
 from scotoma.models.stems import Stem, find_stems
 from scotoma.ops.blocks import from_blocks
+from scotoma.ops.diffusion import gather_values
 
-__all__ = ["StemRecovery", "recover_order"]
+__all__ = ["AdaptedStatistics", "StemRecovery", "recover_order", "undo_rounds"]
 
 _CUT = 1e-5  # of the largest singular value: below it float32 weights tell nothing
 _FEW = 2
@@ -49,6 +51,7 @@ class StemRecovery:
         """
         public = cast("nn.Module", knowledge.public_model)
         adapted = cast("nn.Module", knowledge.adapted_model)
+        release = undo_rounds(release, adapted)
         block, blocks = block_side(release), release_blocks(release)
         size = release.metadata["input_size"]
         stem = find_stems(public, (size[0], size[1], size[2]))[0]
@@ -74,6 +77,51 @@ class StemRecovery:
             back[order] = torch.arange(len(order))
             found = found.flatten(2)[:, :, back].view_as(found)
         return unnormalize(from_blocks(found, block), release)
+
+
+@dataclass(frozen=True)
+class AdaptedStatistics:
+    """Undo with the adapted model what it undoes itself, then look for the smoothest directions.
+
+    A scheme that spreads values over the picture hands the way back to whoever reads its
+    releases. What is left are blocks under one map, and :class:`LagICA` is run on them.
+
+    Security:
+        Holds against schemes with rounds. Of the others the adapted model tells nothing here
+        that releases do not.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"adapted_model"})
+
+    def run(self, release: Release, knowledge: Knowledge, *, generator: Generator) -> Tensor:
+        """Guess the pictures; see :class:`~scotoma.core.protocols.Attack`.
+
+        Raises:
+            NotApplicableError: The model undoes no rounds.
+        """
+        adapted = cast("nn.Module", knowledge.adapted_model)
+        gathered = undo_rounds(release, adapted)
+        if gathered is release:
+            raise NotApplicableError(
+                "expected an adapted model that gathers what was spread, got one without "
+                "rounds: it tells no more than releases do"
+            )
+        return LagICA().run(gathered, knowledge, generator=generator)
+
+
+def undo_rounds(release: Release, adapted: nn.Module) -> Release:
+    """Return the release as the adapted model's stem has it once its values are gathered.
+
+    Args:
+        release: Made for the model.
+        adapted: Without rounds in its stem, the release comes back as it is.
+    """
+    for layer in adapted.modules():
+        if isinstance(layer, BlockStem) and layer.orders is not None and layer.matrices is not None:
+            orders, matrices = layer.orders.detach().cpu(), layer.matrices.detach().cpu().double()
+            data = gather_values(release.data.double(), orders, matrices)
+            return Release(data, release.metadata)
+    return release
 
 
 def recover_order(public: nn.Module, adapted: nn.Module, count: int) -> Tensor | None:
