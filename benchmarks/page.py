@@ -23,9 +23,10 @@ NAMES = (
     "architectures",
     "encryption",
     "encryption_speed",
-    "jigsaw",
     "pevit",
     "hardened",
+    "evaluation",
+    "jigsaw",
 )
 """Every benchmark, in the order of the page; each is a module of this package that has a
 ``BENCHMARK``, and its rows are in ``results/NAME.json``."""

@@ -19,7 +19,7 @@ from scotoma.core.protocols import Release
 from scotoma.images.write import write_atomically
 
 if TYPE_CHECKING:
-    from scotoma.evaluate.loop import Shown
+    from scotoma.evaluate.measurement import Shown
 
 __all__ = ["encode_png", "release_view", "save_pictures"]
 

@@ -15,7 +15,8 @@ from torch import Generator, Tensor
 from scotoma.attacks.inversion.curve import Point
 from scotoma.attacks.look import Look
 from scotoma.core.protocols import Attack, Knowledge, Release
-from scotoma.evaluate.loop import Shown, evaluate
+from scotoma.evaluate.loop import evaluate
+from scotoma.evaluate.measurement import Shown
 from scotoma.evaluate.records import Record
 from scotoma.evaluate.subjects import open_subject
 from scotoma.models.spec import load_classifier
