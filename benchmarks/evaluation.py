@@ -127,8 +127,8 @@ def _render(rows: Sequence[Row]) -> str:
         "*neighbours* the share of patches put back beside the right ones, *people recognized* "
         "the rank-1 rate of a face embedder among other pictures of the people attacked. The best "
         "guess that needs no release is in parentheses. *o*: an oracle chose among candidates, "
-        "originals in hand, of the attack as of chance. All cells, with intervals, notes and what does not apply, are "
-        "in the records and pages of `benchmarks/results/evaluation`.",
+        "originals in hand, of the attack as of chance. All cells, with intervals, notes and what "
+        "does not apply, are in the records and pages of `benchmarks/results/evaluation`.",
     ]
     for row in rows:
         cells = row["values"]["cells"]
