@@ -6,7 +6,7 @@ what the strongest attack that has releases alone makes of each.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 _PAGE = ROOT / "docs" / "images" / "attacked.jpg"
 _SIDE = 224
-_CASES = (
+_CASES: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("orthogonal", {"block": 8}, "pca"),
     ("hardened", {}, "position-field"),
 )
@@ -41,7 +41,8 @@ def main() -> None:
         subject = open_subject(name, settings)
         generator = torch.Generator().manual_seed(0)
         release = subject.protect(pictures, Key.from_bytes(bytes(range(32))), generator=generator)
-        guesses = attacks.get(attack)().run(release, Knowledge(), generator=generator)
+        attacker: Any = attacks.get(attack)()
+        guesses = attacker.run(release, Knowledge(), generator=generator)
         if guesses.ndim == 5:
             guesses = guesses[best_candidate(guesses, pictures, context_of(release))]
         tiles += [_visible(release.data[0]), guesses[0]]
@@ -60,10 +61,11 @@ def _pictures() -> Tensor:
         image = Image.fromarray(pixels).crop(box).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
-    astronaut = data.astronaut()
+    named: Any = data
+    astronaut = named.astronaut()
     made = [cut(astronaut, (60, 0, 380, 320))]
     generator = torch.Generator().manual_seed(0)
-    others = [data.coffee(), data.chelsea(), data.rocket()]
+    others = [named.coffee(), named.chelsea(), named.rocket()]
     while len(made) < 40:
         pixels = others[len(made) % len(others)]
         top, left = (
