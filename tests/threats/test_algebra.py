@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from support.encryption import KEY
-from support.scenes import encrypt, make_scenes
+from support.scenes import block_brightness, encrypt, make_scenes, pearson
 from torch import Generator, Tensor, nn
 
 from scotoma.attacks.registry import attacks
 from scotoma.core.errors import NotApplicableError, NotGrantedError
 from scotoma.core.protocols import Knowledge, Release
 from scotoma.models.preprocessing import Preprocessing
+from scotoma.ops.generators import seeded_generator
 from scotoma.protections.encrypt.encryption import open_protection
 from scotoma.protections.encrypt.settings import EncryptSettings
 
@@ -22,6 +23,7 @@ SCHEMES = [
     ("block-shuffle", {"inner": "none"}),
     ("block-shuffle", {"inner": "orthogonal"}),
 ]
+NEEDY = ("known-plaintext", "known-likeness", "chosen-plaintext", "noise-space", "stem-recovery")
 
 
 def run(name: str, release: Release, knowledge: Knowledge) -> Tensor:
@@ -64,9 +66,67 @@ def test_impulses_give_the_map(scheme: str, settings: dict[str, object]) -> None
     assert psnr_db(guess, images) > 60
 
 
+def spread(images: Tensor, seed: int) -> Release:
+    """Return a release of hardened blocks of 4 pixels, with noise of its own."""
+    protection = open_protection(EncryptSettings("hardened", block=4))
+    return protection.protect(images, KEY, generator=seeded_generator(bytes([seed]) * 32))
+
+
+def test_likeness_to_known_pictures_tells_scenes_but_not_through_noise() -> None:
+    known = make_scenes(40, 48, seed=9)
+    grain = 0.05 * torch.randn(6, 3, 48, 48, generator=Generator().manual_seed(0))
+    images = (0.9 * known[:6] + grain).clamp(0, 1)
+    mean = psnr_db(known.mean(0), images)
+    whole = Knowledge(pairs=(known, encrypt(known, "orthogonal-per-block", 4)))
+    guess = run("known-likeness", encrypt(images, "orthogonal-per-block", 4), whole)
+    assert psnr_db(guess, images) > mean + 5
+    hidden = Knowledge(pairs=(known, spread(known, 1)))
+    assert abs(psnr_db(run("known-likeness", spread(images, 2), hidden), images) - mean) < 1
+
+
+def test_likeness_needs_several_pictures() -> None:
+    known = make_scenes(2, 48, seed=9)
+    with pytest.raises(NotApplicableError, match="3 known pairs"):
+        run("known-likeness", spread(known, 2), Knowledge(pairs=(known, spread(known, 1))))
+
+
+def test_noise_is_seen_around_once_it_is_known() -> None:
+    images = make_scenes(3, 16)
+    asked: list[int] = []
+
+    def protect(chosen: Tensor) -> Release:
+        asked.append(len(chosen))
+        return spread(chosen, len(asked))
+
+    release, noise = spread(images, 0), 16 * 16
+    attack = attacks.get("noise-space")
+    generator = Generator().manual_seed(0)
+    with pytest.raises(NotApplicableError, match="264 chosen pictures"):
+        attack(queries=noise).run(release, Knowledge(protect=protect), generator=generator)
+    assert not asked
+    enough = noise + 8 + images[0].numel()
+    guess = attack(queries=enough).run(release, Knowledge(protect=protect), generator=generator)
+    assert sum(asked) == enough
+    assert psnr_db(guess, images) > 40
+    few = attack(queries=noise + 8 + 16).run(
+        release, Knowledge(protect=protect), generator=generator
+    )
+    assert pearson(block_brightness(few, 4), block_brightness(images, 4)) > 0.99
+
+
+def test_answers_that_change_are_not_taken_for_columns() -> None:
+    images = make_scenes(1, 16)
+    count = iter(range(1, 100))
+    knowledge = Knowledge(protect=lambda chosen: spread(chosen, next(count)))
+    with pytest.raises(NotApplicableError, match="alike"):
+        run("chosen-plaintext", spread(images, 0), knowledge)
+    with pytest.raises(NotApplicableError, match="try chosen-plaintext"):
+        run("noise-space", encrypt(images, "orthogonal", 4), knowledge)
+
+
 def test_what_is_not_granted_is_not_read() -> None:
     release = encrypt(make_scenes(1, 48), "orthogonal", 4)
-    for name in ("known-plaintext", "chosen-plaintext", "stem-recovery"):
+    for name in NEEDY:
         with pytest.raises(NotGrantedError):
             run(name, release, Knowledge())
 

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from scotoma.attacks.registry import ENTRIES, attacks
 from scotoma.attacks.statistics.classes import from_classes, to_classes
+from scotoma.attacks.statistics.minimum_difference import least_difference_order
 from scotoma.attacks.statistics.moments import settle_signs
 from scotoma.attacks.views import brightness_guess
 from scotoma.core.errors import NotApplicableError
@@ -113,6 +114,55 @@ def test_smoothness_sees_through_whitening_which_components_do_not(name: str) ->
     assert best(run(name, release), images, 4) > 0.8
     assert best(run("pca", release), images, 4) < 0.5
     assert best(run(name, turned(images, 4, (24, 24))), images, 4) < 0.3
+
+
+@pytest.mark.parametrize("block", [4, 8])
+def test_moved_values_come_back_in_their_order(block: int) -> None:
+    images = make_scenes(4, 128)
+    release = encrypt(images, "permute", block)
+    guesses = run("mda", release)
+    truth = images.mean(1)
+    assert len(guesses) == 6
+    assert pearson(guesses[0].mean(1), truth) > 0.999
+    assert (
+        max(pearson(run("pca", release)[0].mean(1), truth), pearson(release.data.mean(1), truth))
+        < 0.995
+    )
+    right = max(float(((guess - images).abs() < 1e-6).double().mean()) for guess in guesses)
+    assert right > 0.9  # value by value, colours included
+    rotated = run("mda", encrypt(images, "orthogonal", block))
+    assert max(pearson(guess.mean(1), truth) for guess in rotated) < 0.9
+
+
+def test_an_order_needs_one_map_for_all_blocks() -> None:
+    with pytest.raises(NotApplicableError, match="changed places alike"):
+        run("mda", turned(make_scenes(2, 48), 4, (2, 2)))
+    with pytest.raises(NotApplicableError, match="changed places alike"):
+        run("mda", turned(make_scenes(2, 48), 4, (1, 1), noise=16))
+
+
+def test_least_differences_are_found_among_all_orders() -> None:
+    near = torch.rand(2, 6, 6, generator=Generator().manual_seed(0)).double()
+    near[0] = near[0] + near[0].T
+    hidden = torch.tensor([3, 0, 5, 1, 4, 2])
+    differences = (2 - near)[:, hidden.argsort()][:, :, hidden.argsort()]
+    found = least_difference_order(differences, near, rounds=30)
+    assert torch.equal(found, hidden)
+
+
+def test_negatives_of_single_values_are_undone() -> None:
+    images = make_scenes(3, 96)
+    turn = torch.rand(images.shape[1:], generator=Generator().manual_seed(4)) < 0.5
+    settings = {"scheme": "test", "settings": {"block": 4}, "input_size": [3, 96, 96]}
+    release = Release(torch.where(turn, 1 - images, images), settings)
+    edges = steps(images)
+    assert pearson(steps(run("fr", release)[0]), edges) > 0.6
+    assert pearson(steps(release.data), edges) < 0.2
+
+
+def steps(images: Tensor) -> Tensor:
+    """Return how much each pixel differs from the one beside it."""
+    return (images[..., 1:] - images[..., :-1]).abs().mean(1)
 
 
 def test_a_field_is_found_though_every_position_has_its_own_map() -> None:

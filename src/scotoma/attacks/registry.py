@@ -62,10 +62,22 @@ _ALL = (
         "Schönemann 1966; Hoerl, Kennard 1970",
     ),
     Entry(
+        "known-likeness",
+        "algebra.known_likeness:KnownLikeness",
+        "known pictures weighed by how alike their releases are to the asked one",
+        "Saunders, Gammerman, Vovk 1998 (kernel ridge regression)",
+    ),
+    Entry(
         "chosen-plaintext",
         "algebra.chosen_plaintext:ChosenPlaintext",
         "linear maps of blocks from impulses, and their order from numbered blocks",
         "textbook, as for a Hill cipher",
+    ),
+    Entry(
+        "noise-space",
+        "algebra.noise_space:NoiseSpace",
+        "a repeated picture tells what is noise; chosen patterns are read beside it",
+        _OURS,
     ),
     Entry(
         "adapted-statistics",
@@ -102,6 +114,18 @@ _ALL = (
         "statistics.position_field:PositionField",
         "brightness as a smooth field, where every position has its own map",
         "this project; multiset canonical correlation after Kettenring 1971",
+    ),
+    Entry(
+        "mda",
+        "statistics.minimum_difference:MinimumDifference",
+        "the order of moved values in which near pixels differ least",
+        "criterion: minimum difference attack (MDA); search: Vogelstein et al. 2015",
+    ),
+    Entry(
+        "fr",
+        "statistics.feature_reconstruction:FeatureReconstruction",
+        "every value or its negative, whichever is darker: undoes negatives, nothing else",
+        "Chang, Case 2020 (feature reconstruction)",
     ),
     Entry(
         "inversion-conv",

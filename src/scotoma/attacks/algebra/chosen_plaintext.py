@@ -16,6 +16,7 @@ from scotoma.attacks.views import (
     release_blocks,
     unnormalize,
 )
+from scotoma.core.errors import NotApplicableError
 from scotoma.core.protocols import Knowledge, Release
 from scotoma.ops.blocks import from_blocks
 
@@ -38,7 +39,7 @@ class ChosenPlaintext:
     Security:
         One picture per value of a block, and one per bit of the number of blocks, recover any
         fixed affine map of blocks exactly. Fresh noise and spreading over the picture stop this
-        form; with noise the map is known to the noise.
+        form; see :class:`~scotoma.attacks.algebra.noise_space.NoiseSpace` for another.
 
     Source:
         Ours; the standard chosen-plaintext attack on a Hill cipher.
@@ -47,11 +48,21 @@ class ChosenPlaintext:
     needs: ClassVar[frozenset[str]] = frozenset({"protect"})
 
     def run(self, release: Release, knowledge: Knowledge, *, generator: Generator) -> Tensor:  # noqa: ARG002
-        """Guess the pictures; see :class:`~scotoma.core.protocols.Attack`."""
+        """Guess the pictures; see :class:`~scotoma.core.protocols.Attack`.
+
+        Raises:
+            NotApplicableError: The oracle answers the same picture differently each time.
+        """
         protect = cast("Callable[[Tensor], Release]", knowledge.protect)
         block, period = block_side(release), map_period(release)
         grey = torch.full((1, 3, *plain_size(release)), _GREY)
-        start, begin = release_blocks(protect(grey)), plain_blocks(grey, release)
+        first, start = release_blocks(protect(torch.cat([grey, grey]))).split(1)
+        if not torch.allclose(first, start, rtol=_CUT, atol=_CUT):
+            raise NotApplicableError(
+                "expected an oracle that answers the same picture alike, got two answers: fresh "
+                "noise or order drowns impulses; try noise-space"
+            )
+        begin = plain_blocks(grey, release)
         maps = []
         for chosen in torch.split(_impulses(block, plain_size(release)), _BATCH):
             steps = (plain_blocks(chosen, release) - begin).amax((1, 2, 3), keepdim=True)
