@@ -136,9 +136,7 @@ def write_evaluation(folder: Path, *, originals: bool) -> list[Record]:
                     if applies:
                         _write_pictures(folder, record, value, originals=originals)
     records.append(
-        attack_record(
-            "hardened", "inversion", status="failed", reason="RuntimeError: no memory"
-        )
+        attack_record("hardened", "inversion", status="failed", reason="RuntimeError: no memory")
     )
     with RecordBook(folder) as book:
         for record in records:
