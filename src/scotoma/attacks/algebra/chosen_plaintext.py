@@ -56,8 +56,9 @@ class ChosenPlaintext:
         protect = cast("Callable[[Tensor], Release]", knowledge.protect)
         block, period = block_side(release), map_period(release)
         grey = torch.full((1, 3, *plain_size(release)), _GREY)
-        first, start = release_blocks(protect(torch.cat([grey, grey]))).split(1)
-        if not torch.allclose(first, start, rtol=_CUT, atol=_CUT):
+        twice = release_blocks(protect(torch.cat([grey, grey])))
+        start = twice[:1]
+        if not torch.allclose(twice[1:], start, rtol=_CUT, atol=_CUT):
             raise NotApplicableError(
                 "expected an oracle that answers the same picture alike, got two answers: fresh "
                 "noise or order drowns impulses; try noise-space"

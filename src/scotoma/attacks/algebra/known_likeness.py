@@ -67,4 +67,5 @@ class KnownLikeness:
 def _directions(data: Tensor) -> Tensor:
     """Return ``(N, E)`` releases of length one."""
     flat = data.double().flatten(1)
-    return flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-300)
+    directions: Tensor = flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-300)
+    return directions

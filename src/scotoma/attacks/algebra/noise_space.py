@@ -78,7 +78,8 @@ class NoiseSpace:
 
         def beside(data: Tensor) -> Tensor:
             moved = data - start
-            return moved - (moved @ space.T) @ space
+            rest: Tensor = moved - (moved @ space.T) @ space
+            return rest
 
         chosen = _patterns(block, size, left)
         steps = plain_blocks(chosen, release) - begin
