@@ -25,6 +25,7 @@ from scotoma.core.protocols import (
 from scotoma.evaluate.judge import check_guesses
 from scotoma.evaluate.subjects import open_subject
 from scotoma.evaluate.threat_models import ThreatModel, grant
+from scotoma.models.preprocessing import Preprocessing
 from scotoma.testing.findings import KEYS, ConformanceError, Findings, is_frozen, protect
 
 __all__ = ["check_attack"]
@@ -47,7 +48,8 @@ def check_attack(
     Args:
         attack: To check, with a small budget if it learns.
         protections: Of which it must have a hold on one; by default a rotation, shuffled and
-            mixed patches, a blurred region, and nothing at all.
+            mixed patches, a blurred region, and nothing at all; then a permutation, moved blocks
+            and ``hardened``.
         size: Height and width of the pictures to try.
 
     Raises:
@@ -64,7 +66,9 @@ def check_attack(
         tried = list(protections or _default_protections())
         # A list: each is tried, for what one shows another hides.
         holds = [_try_attack(findings, attack, protection, size) for protection in tried]
-        findings.expect(any(holds), "has a hold on none of the protections it was tried on")
+        further = () if protections else _further_protections(size)
+        is_held = any(holds) or any(_try_attack(findings, attack, p, size) for p in further)
+        findings.expect(is_held, "has a hold on none of the protections it was tried on")
     findings.close()
 
 
@@ -74,6 +78,14 @@ def _default_protections() -> Iterator[Protection]:
     yield open_subject("mix", {"block": 8})
     yield open_subject("blur", {"regions": "center:0.4"})
     yield open_subject("none")
+
+
+def _further_protections(size: tuple[int, int]) -> Iterator[Protection]:
+    """Yield those that few attacks are made for; tried where none of the others will do."""
+    yield open_subject("permute", {"block": 4})
+    yield open_subject("block-shuffle", {"block": 8, "inner": "permute"})
+    # Its adapted model is made for one size, which the preprocessing tells.
+    yield open_subject("hardened", {"block": 8}, preprocessing=Preprocessing((3, *size)))
 
 
 def _try_attack(
