@@ -22,7 +22,7 @@ from scotoma.protections.encrypt.schemes import schemes
 from scotoma.protections.encrypt.settings import EncryptSettings
 from scotoma.testing import ConformanceError, check_attack, check_protection
 
-BUDGET = {"steps": 2, "width": 32, "depth": 1, "batch_size": 4}
+BUDGET = {"steps": 2, "width": 32, "depth": 1, "batch_size": 4, "queries": 1040}
 BLOCK = 8
 
 
