@@ -26,6 +26,8 @@ def render_results(folder: Path = RESULTS) -> str:
         *_memory(Book("memory", folder).rows),
         *_encryption(Book("encryption", folder).rows),
         *_encryption_speed(Book("encryption_speed", folder).rows),
+        *_pevit(Book("pevit", folder).rows),
+        *_attacked(Book("evaluation", folder).rows),
     ]
     return table(["what", "fill alone / others", "Scotoma", "goal"], lines) if lines else ""
 
@@ -184,6 +186,52 @@ def _encryption_speed(rows: Sequence[Row]) -> Iterator[list[str]]:
                 if met
                 else "–",
             ]
+
+
+def _pevit(rows: Sequence[Row]) -> Iterator[list[str]]:
+    by_name = {row["config"]["variant"]: row["values"] for row in rows}
+    if "plain" not in by_name:
+        return
+    plain = percent(by_name["plain"]["accuracy"], interval=False)
+    for name, what, goal in (("shuffle", "shuffled (RS)", 1), ("mix", "mixed (MI)", 2)):
+        if name in by_name:
+            yield [
+                f"accuracy on {what} pictures, CIFAR-10; left: the twin on plain ones",
+                plain,
+                f"**{percent(by_name[name]['accuracy'], interval=False)}**",
+                _verdict(f"within {goal} point(s)", by_name[name]["gap"]["points"] <= goal),
+            ]
+
+
+def _attacked(rows: Sequence[Row]) -> Iterator[list[str]]:
+    """Yield what the strongest attack on releases alone gets of the paper's scheme and of ours."""
+    by_name = {
+        row["config"]["evaluation"]: {
+            entry["protection"]: entry["releases"] for entry in row["values"]["protections"]
+        }
+        for row in rows
+    }
+    for name, metric, what, goal in (
+        (
+            "hardened",
+            "block_brightness_correlation",
+            "correlation with the brightness of blocks, 100 releases of a key, 224 px",
+            0.2,
+        ),
+        ("faces", "reid_rank1", "people recognized in reconstructions", None),
+    ):
+        if name not in by_name:
+            continue
+        broken, found = (by_name[name][label][metric] for label in ("orthogonal-8", "hardened"))
+        chance = found["trivial"]
+        yield [
+            f"{what}; left: `orthogonal`, right: `hardened`",
+            f"{broken['value']:.2f}",
+            f"**{found['value']:.2f}** [{found['low']:.2f}, {found['high']:.2f}]",
+            _verdict(f"≤ {goal} (guessed without releases: {chance:.2f})", found["value"] <= goal)
+            if goal
+            else _verdict(f"guessed without releases: {chance:.2f}", found["low"] <= chance),
+        ]
 
 
 def _is_equal(ratio: float) -> bool:
