@@ -26,6 +26,7 @@ NAMES = (
     "pevit",
     "hardened",
     "evaluation",
+    "evaluation_memory",
     "jigsaw",
 )
 """Every benchmark, in the order of the page; each is a module of this package that has a
