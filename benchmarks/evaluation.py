@@ -17,6 +17,7 @@ from benchmarks.page import table
 from benchmarks.record import CACHE, RESULTS, ROOT, Benchmark, Job, Measured, Options, Row
 
 if TYPE_CHECKING:
+    from scotoma.attacks.inversion.curve import Point
     from scotoma.evaluate.records import Record
 
 __all__ = ["BENCHMARK"]
@@ -80,7 +81,37 @@ def _values(records: Sequence[Record]) -> dict[str, Any]:
         kept = [r for r in records if r.kind == "utility" and r.protection.label == label]
         entry["agreement"] = _plain(kept[0], "agreement") if kept else None
         found.append(entry)
-    return {"cells": cells, "protections": found}
+    return {"cells": cells, "protections": found, "learned": _curves(attacks)}
+
+
+def _curves(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Return of each attack that learned what it was worth at quarters of its training."""
+    from scotoma.attacks.inversion.curve import Point, has_flattened
+
+    curves = []
+    for record in records:
+        history = [
+            Point(int(point["step"]), point["loss"], point["psnr_db"])
+            for point in record.history
+            if {"step", "loss", "psnr_db"} <= point.keys()
+        ]
+        if len(history) < 2 or record.attack is None:
+            continue
+        last = history[-1].step
+        nearest = [_nearest(history, share * last) for share in (0, 0.25, 0.5, 0.75, 1)]
+        curves.append(
+            {
+                "protection": record.protection.label,
+                "attack": record.attack.label,
+                "points": [[point.step, round(point.psnr_db, 2)] for point in nearest],
+                "flattened": has_flattened(history),
+            }
+        )
+    return curves
+
+
+def _nearest(history: Sequence[Point], step: float) -> Point:
+    return min(history, key=lambda point: abs(point.step - step))
 
 
 def _strongest(records: Iterable[Record], metric: str) -> dict[str, Any] | None:
@@ -141,6 +172,8 @@ def _render(rows: Sequence[Row]) -> str:
             "",
             _table_of(row["values"]["protections"]),
         ]
+        if row["values"]["learned"]:
+            parts += ["", _table_of_curves(row["values"]["learned"])]
     return "\n".join(parts)
 
 
@@ -165,6 +198,22 @@ def _table_of(found: Sequence[dict[str, Any]]) -> str:
             ]
         )
     return table(head, lines)
+
+
+def _table_of_curves(curves: Sequence[dict[str, Any]]) -> str:
+    """Return the learned attacks' PSNR over their training, on pictures they kept aside."""
+    head = ["learned attack, on", "untrained", "a quarter", "half", "three quarters", "trained"]
+    lines = []
+    for curve in curves:
+        points = [f"{psnr:.1f} dB ({step})" for step, psnr in curve["points"]]
+        lines.append(
+            [
+                f"{curve['attack']}, {curve['protection']}",
+                *points,
+                "yes" if curve["flattened"] else "no",
+            ]
+        )
+    return table([*head, "flattened"], lines)
 
 
 def _any(found: Sequence[dict[str, Any]], name: str) -> bool:
