@@ -15,14 +15,14 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from scotoma.attacks import checkpoints
 from scotoma.attacks.inversion.curve import Point
-from scotoma.core.errors import FileError, SettingsError
+from scotoma.core.errors import SettingsError
 
 __all__ = ["Lesson", "Training", "reconstruction_loss", "step_generator", "train"]
 
@@ -243,36 +243,16 @@ class _Run:
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
         }
-        part = path.with_name(path.name + ".part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state, part)
-            part.replace(path)
-        except (OSError, RuntimeError) as error:
-            raise FileError(
-                f"expected to write the checkpoint {path}, got: {error}; name another file"
-            ) from error
+        checkpoints.keep(path, state)
 
     def restore(self, path: Path) -> None:
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            recipe, step = state["recipe"], int(state["step"])
-        except Exception as error:  # damaged files fail in many ways inside torch
-            raise SettingsError(
-                f"the checkpoint {path} is damaged ({type(error).__name__}); "
-                "delete it to start anew"
-            ) from error
-        if recipe != self._recipe:
-            raise SettingsError(
-                f"the checkpoint {path} belongs to another training (other settings, pictures or "
-                "seed); delete it or name another file"
-            )
-        if step > self.training.steps:
+        state = checkpoints.read(path, recipe=self._recipe)
+        if state["step"] > self.training.steps:
             raise SettingsError(
                 f"expected a checkpoint of at most {self.training.steps} steps, got one of "
-                f"{step} in {path}; raise steps, or delete it"
+                f"{state['step']} in {path}; raise steps, or delete it"
             )
-        self.step = step
+        self.step = state["step"]
         self.history = [Point(**fields) for fields in state["history"]]
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])

@@ -7,15 +7,15 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks import checkpoints
 from scotoma.attacks.inversion.training import step_generator
 from scotoma.attacks.jigsaw.borders import BorderNetwork, PlaceNetwork
 from scotoma.attacks.jigsaw.compatibility import below
-from scotoma.core.errors import FileError, SettingsError
+from scotoma.core.errors import SettingsError
 from scotoma.ops.blocks import pad_to_blocks, to_blocks
 
 __all__ = ["Lessons", "Look"]
@@ -187,31 +187,12 @@ class Lessons:
             "usual": self.usual.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        part = path.with_name(path.name + ".part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state, part)
-            part.replace(path)
-        except (OSError, RuntimeError) as error:
-            raise FileError(
-                f"expected to write the checkpoint {path}, got: {error}; name another file"
-            ) from error
+        checkpoints.keep(path, state)
 
     def restore(self, path: Path) -> None:
         """Read the state."""
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            recipe, step = state["recipe"], int(state["step"])
-        except Exception as error:  # damaged files fail in many ways inside torch
-            raise SettingsError(
-                f"the checkpoint {path} is damaged ({type(error).__name__}); delete it"
-            ) from error
-        if recipe != self.recipe:
-            raise SettingsError(
-                f"the checkpoint {path} belongs to another training (other settings, pictures or "
-                "seed); delete it or name another file"
-            )
-        self.step = step
+        state = checkpoints.read(path, recipe=self.recipe)
+        self.step = state["step"]
         self.looks = [Look(**fields) for fields in state["looks"]]
         modules: dict[str, nn.Module] = {"borders": self.borders, "usual": self.usual}
         for name, module in modules.items():
