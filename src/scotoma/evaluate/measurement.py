@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 
 from torch import Generator, Tensor, nn
@@ -176,8 +176,11 @@ class Measurement:
     def _note_training(self, fitted: Attack) -> None:
         """Keep what a fitted attack says of its training, where it says anything."""
         self.notes += getattr(fitted, "notes", ())
-        history: Sequence[Point] = getattr(fitted, "history", ())
-        if len(history) > 1 and not has_flattened(history):
+        # What a plugin calls its history may be anything.
+        found = tuple(getattr(fitted, "history", ()))
+        is_ours = all(is_dataclass(p) and hasattr(p, "step") and hasattr(p, "loss") for p in found)
+        history: tuple[Point, ...] = found if is_ours else ()
+        if len(history) > 1 and history[0].step == 0 and not has_flattened(history):
             self.notes.append(
                 f"training had not flattened after {history[-1].step} steps: its last quarter "
                 f"gained {100 * late_gain(history):.1f} % of the trivial guess's loss"

@@ -208,6 +208,12 @@ def test_how_a_training_went_is_in_the_record() -> None:
     assert Record.from_json(record.to_json()).history == record.history
 
 
+def test_a_history_of_another_kind_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Taught, "history", ({"epoch": 1}, {"epoch": 2}))
+    record = measure(Teller())
+    assert (record.status, record.history) == ("ok", ())
+
+
 @pytest.mark.parametrize(("own_key", "times"), [(False, 1), (True, 3)])
 def test_what_depends_on_the_key_is_learned_for_each(
     own_key: bool, times: int, tmp_path: Path
