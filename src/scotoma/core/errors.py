@@ -13,9 +13,12 @@
      │    ├── UnreadableImageError      truncated, empty, mislabelled, animated, too large, ...
      │    └── UnsafePathError           writing there would hurt an original or another output
      ├── RegionError (ValueError)       a region, mask or annotation that does not fit its picture
+     ├── BitstreamError (ValueError)    coded bytes that are damaged, or values that cannot be coded
      ├── ReleaseError (ValueError)      a release that is damaged, or not for this key or model
+     │    └── BitstreamError            a stream of latents that is damaged, foreign or cut off
      ├── NotGrantedError (PermissionError)  an attack reads what its threat model does not grant
      ├── NotApplicableError (ValueError)    an attack that has no hold on this kind of release
+     ├── ScoreError (ValueError)        a score that a search cannot use: NaN, infinite, missing
      ├── SecretError (TypeError)        a secret was about to be copied, pickled or serialized
      ├── ModelError (RuntimeError)      a model that cannot be loaded or does not behave
      │    └── UnsupportedModelError     a model whose structure a method cannot work on
@@ -31,6 +34,8 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "BitstreamError",
+    "BitstreamError",
     "CipherKeyError",
     "FileError",
     "ImageError",
@@ -41,6 +46,7 @@ __all__ = [
     "NotGrantedError",
     "RegionError",
     "ReleaseError",
+    "ScoreError",
     "ScotomaError",
     "SecretError",
     "SettingsError",
@@ -111,8 +117,16 @@ class RegionError(ScotomaError, ValueError):
     """A region, mask or annotation that does not fit its picture."""
 
 
+class BitstreamError(ScotomaError, ValueError):
+    """Coded bytes that are damaged or cut off, or values that cannot be coded."""
+
+
 class ReleaseError(ScotomaError, ValueError):
     """A release that is damaged, altered, foreign, or that does not fit the key or the model."""
+
+
+class BitstreamError(ReleaseError):
+    """A bitstream that is damaged, cut off, reordered, foreign, or of another split."""
 
 
 class NotGrantedError(ScotomaError, PermissionError):
@@ -121,6 +135,10 @@ class NotGrantedError(ScotomaError, PermissionError):
 
 class NotApplicableError(ScotomaError, ValueError):
     """An attack that has no hold on this kind of release; the message says why."""
+
+
+class ScoreError(ScotomaError, ValueError):
+    """A score that a search cannot use: NaN, infinite, or too few of them."""
 
 
 class SecretError(ScotomaError, TypeError):

@@ -1,0 +1,1 @@
+"""Black-box search: one way to ask and tell, fractal decomposition, and other people's methods."""
