@@ -28,9 +28,10 @@ class FractalDecomposition:
     The box, as a unit cube, is a sphere of radius ½ around its middle. A sphere has 2D children,
     one to each side along each axis, ``1 + √2`` times smaller. A child is judged at three points,
     its centre and ``c ± inflation·r/√D·(1, …, 1)``; its quality is the least of
-    ``f(x) / ‖x − best‖``. The best child is divided in turn. In each leaf, coordinate by coordinate, a step to both
-    sides is tried and the best of the three points kept; a round without gain halves the step.
-    When all leaves of a sphere are searched, the next best sphere above is divided.
+    ``f(x) / ‖x − best‖``. The best child is divided in turn. In each leaf, coordinate by
+    coordinate, a step to both sides is tried and the best of the three points kept; a round
+    without gain halves the step. When all leaves of a sphere are searched, the next best sphere
+    above is divided.
 
     Args:
         depth: Levels of the tree, from 1.
