@@ -13,9 +13,8 @@
      │    ├── UnreadableImageError      truncated, empty, mislabelled, animated, too large, ...
      │    └── UnsafePathError           writing there would hurt an original or another output
      ├── RegionError (ValueError)       a region, mask or annotation that does not fit its picture
-     ├── BitstreamError (ValueError)    coded bytes that are damaged, or values that cannot be coded
+     ├── CodingError (ValueError)       coded bytes that are damaged, or values that cannot be coded
      ├── ReleaseError (ValueError)      a release that is damaged, or not for this key or model
-     │    └── BitstreamError            a stream of latents that is damaged, foreign or cut off
      ├── NotGrantedError (PermissionError)  an attack reads what its threat model does not grant
      ├── NotApplicableError (ValueError)    an attack that has no hold on this kind of release
      ├── ScoreError (ValueError)        a score that a search cannot use: NaN, infinite, missing
@@ -34,7 +33,6 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
-    "BitstreamError",
     "BitstreamError",
     "CipherKeyError",
     "FileError",
@@ -117,16 +115,12 @@ class RegionError(ScotomaError, ValueError):
     """A region, mask or annotation that does not fit its picture."""
 
 
-class BitstreamError(ScotomaError, ValueError):
+class CodingError(ScotomaError, ValueError):
     """Coded bytes that are damaged or cut off, or values that cannot be coded."""
 
 
 class ReleaseError(ScotomaError, ValueError):
     """A release that is damaged, altered, foreign, or that does not fit the key or the model."""
-
-
-class BitstreamError(ReleaseError):
-    """A bitstream that is damaged, cut off, reordered, foreign, or of another split."""
 
 
 class NotGrantedError(ScotomaError, PermissionError):
