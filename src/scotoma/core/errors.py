@@ -15,6 +15,7 @@
      ├── RegionError (ValueError)       a region, mask or annotation that does not fit its picture
      ├── CodingError (ValueError)       coded bytes that are damaged, or values that cannot be coded
      ├── ReleaseError (ValueError)      a release that is damaged, or not for this key or model
+     │    └── BitstreamError            a stream of latents that is damaged, foreign or cut off
      ├── NotGrantedError (PermissionError)  an attack reads what its threat model does not grant
      ├── NotApplicableError (ValueError)    an attack that has no hold on this kind of release
      ├── ScoreError (ValueError)        a score that a search cannot use: NaN, infinite, missing
@@ -35,6 +36,7 @@ from collections.abc import Iterable
 __all__ = [
     "BitstreamError",
     "CipherKeyError",
+    "CodingError",
     "FileError",
     "ImageError",
     "KeyFileError",
@@ -121,6 +123,10 @@ class CodingError(ScotomaError, ValueError):
 
 class ReleaseError(ScotomaError, ValueError):
     """A release that is damaged, altered, foreign, or that does not fit the key or the model."""
+
+
+class BitstreamError(ReleaseError):
+    """A bitstream that is damaged, cut off, reordered, foreign, or of another split."""
 
 
 class NotGrantedError(ScotomaError, PermissionError):
