@@ -24,6 +24,7 @@ NAMES = (
     "encryption",
     "encryption_speed",
     "pevit",
+    "peyolos",
     "hardened",
     "evaluation",
     "evaluation_memory",

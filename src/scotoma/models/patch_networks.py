@@ -109,6 +109,7 @@ class PatchNetworkEmbed(PatchEmbed):
         width: Channels of the first convolution; each later one doubles them.
         mixed: Read mixed releases, across the borders of patches: patches are averaged to half
             their sides first, unless the picture comes so.
+        trunk: Residual blocks of two convolutions after the first; 0 for none.
         rounds: Rounds of :class:`NeighbourMatching`; 0 for none.
         **options: As :class:`timm.layers.PatchEmbed` takes them.
 
@@ -125,6 +126,7 @@ class PatchNetworkEmbed(PatchEmbed):
         *,
         width: int = 32,
         mixed: bool = False,
+        trunk: int = 0,
         rounds: int = 0,
         **options: Any,
     ) -> None:
@@ -144,6 +146,7 @@ class PatchNetworkEmbed(PatchEmbed):
         self.mixed = mixed
         self.side = side
         layers = _convolution(in_chans, width, 1)
+        layers += [_ResidualBlock(width) for _ in range(trunk)]
         while side > 2:
             layers += _convolution(width, 2 * width, 2)
             width, side = 2 * width, -(-side // 2)
@@ -191,6 +194,15 @@ class PatchNetworkEmbed(PatchEmbed):
     def _convolve(self, images: Tensor) -> Tensor:
         # With channels last, small convolutions take half the time on a CPU.
         return self.convolutions(images.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*_convolution(width, width, 1), *_convolution(width, width, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.layers(features)  # type: ignore[no-any-return]
 
 
 def _cut(images: Tensor, side: int) -> Tensor:

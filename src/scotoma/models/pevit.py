@@ -139,6 +139,7 @@ class PEViT(VisionTransformer):
             each patch, see :class:`~scotoma.models.patch_networks.PatchNetworkEmbed`.
         neighbours: Rounds in which patches look for their neighbours by their borders; only for
             ``shuffle`` with a ``network``.
+        trunk: Residual blocks in that ``network``.
         **settings: As :class:`timm.models.VisionTransformer` takes them.
 
     Raises:
@@ -161,6 +162,7 @@ class PEViT(VisionTransformer):
         positions: bool | None = None,
         embedding: str = "linear",
         neighbours: int = 0,
+        trunk: int = 0,
         **settings: Any,
     ) -> None:
         if release not in RELEASES:
@@ -177,13 +179,17 @@ class PEViT(VisionTransformer):
                 "expected neighbours only of shuffled patches with embedding 'network', got "
                 f"{neighbours} with release {release!r} and embedding {embedding!r}"
             )
+        if trunk and embedding != "network":
+            raise SettingsError(
+                f"expected a trunk only with embedding 'network', got {trunk} with {embedding!r}"
+            )
         if {"pos_embed", "embed_layer"} & settings.keys():
             raise SettingsError(
                 "expected release, positions and reference instead of pos_embed and embed_layer"
             )
         if embedding == "network":
             settings["embed_layer"] = partial(
-                PatchNetworkEmbed, mixed=release == "mix", rounds=neighbours
+                PatchNetworkEmbed, mixed=release == "mix", trunk=trunk, rounds=neighbours
             )
         elif release == "mix":
             settings["embed_layer"] = MixedPatchEmbed

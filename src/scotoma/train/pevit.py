@@ -50,6 +50,7 @@ class Recipe:
         embedding: How patches become tokens: ``linear`` or ``network``.
         neighbours: Rounds in which patches look for their neighbours; of shuffled ones only,
             the others know theirs.
+        trunk: Residual blocks in the embedding's network; for ``network`` only.
         embed_dim: Width of a token.
         depth: Number of blocks.
         num_heads: Attention heads.
@@ -80,6 +81,7 @@ class Recipe:
     positions: bool | None = None
     embedding: str = "linear"
     neighbours: int = 0
+    trunk: int = 0
     embed_dim: int = 384
     depth: int = 12
     num_heads: int = 6
@@ -141,6 +143,7 @@ class Recipe:
             "positions": self.positions,
             "embedding": self.embedding,
             "neighbours": self.neighbours if self.release == "shuffle" else 0,
+            **({"trunk": self.trunk} if self.trunk else {}),
             "img_size": list(self.preprocessing.input_size[1:]),
             "patch_size": self.patch_size,
             "embed_dim": self.embed_dim,

@@ -95,10 +95,11 @@ def test_the_helpers_rearrange_and_lose_nothing() -> None:
 LINEAR: dict[str, Any] = {}
 NETWORK: dict[str, Any] = {"embedding": "network"}
 MATCHING: dict[str, Any] = {"embedding": "network", "neighbours": 2}
+DEEP: dict[str, Any] = {"embedding": "network", "trunk": 2}
 
 
 @pytest.mark.parametrize("reference", [True, False])
-@pytest.mark.parametrize("changes", [LINEAR, NETWORK, MATCHING])
+@pytest.mark.parametrize("changes", [LINEAR, NETWORK, MATCHING, DEEP])
 @pytest.mark.parametrize("seed", range(5))
 def test_logits_do_not_move_when_patches_do(
     reference: bool, changes: dict[str, Any], seed: int
@@ -114,7 +115,7 @@ def test_logits_do_not_move_when_patches_do(
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("changes", [LINEAR, NETWORK])
+@pytest.mark.parametrize("changes", [LINEAR, NETWORK, DEEP])
 @pytest.mark.parametrize("positions", [True, False])
 def test_logits_do_not_move_when_sub_patches_do(
     positions: bool, changes: dict[str, Any], seed: int
@@ -148,7 +149,8 @@ def test_the_plain_twin_is_timms() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patch", "changes"), [(2, LINEAR), (4, LINEAR), (8, LINEAR), (4, NETWORK), (8, NETWORK)]
+    ("patch", "changes"),
+    [(2, LINEAR), (4, LINEAR), (8, LINEAR), (4, NETWORK), (8, NETWORK), (8, DEEP)],
 )
 def test_a_mixed_release_is_read_like_its_picture(patch: int, changes: dict[str, Any]) -> None:
     images = draw(3, 3, 32, 16)
@@ -197,7 +199,12 @@ def test_the_class_token_is_added_after_the_encoding() -> None:
 
 @pytest.mark.parametrize(
     ("release", "changes"),
-    [*((release, LINEAR) for release in RELEASES), ("mix", NETWORK), ("shuffle", MATCHING)],
+    [
+        *((release, LINEAR) for release in RELEASES),
+        ("mix", NETWORK),
+        ("shuffle", MATCHING),
+        ("mix", DEEP),
+    ],
 )
 def test_every_parameter_learns(release: str, changes: dict[str, Any]) -> None:
     network = PEViT(release=release, **SETTINGS, **changes)
@@ -217,6 +224,7 @@ def test_every_parameter_learns(release: str, changes: dict[str, Any]) -> None:
         ({"pos_embed": "learn"}, SettingsError, "release, positions and reference"),
         ({"embedding": "netwrk"}, UnknownNameError, "did you mean 'network'"),
         ({"neighbours": 1}, SettingsError, "neighbours only of shuffled patches with embedding"),
+        ({"trunk": 1}, SettingsError, "a trunk only with embedding 'network'"),
         ({"release": "mix", **MATCHING}, SettingsError, "neighbours only of shuffled patches"),
         ({"release": "mix", "patch_size": 2, **NETWORK}, SettingsError, "at least 2×2 pixels"),
         (
