@@ -1,0 +1,1 @@
+"""Smaller networks: fractional filters, quantization, coding."""
