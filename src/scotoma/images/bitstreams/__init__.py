@@ -1,0 +1,1 @@
+"""Streams of quantized latents: the container and the codecs."""
