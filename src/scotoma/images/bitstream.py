@@ -254,14 +254,15 @@ def encode_latents(
         >>> bool((decode_latents(stream).latents == frame).all())
         True
     """
-    is_one = isinstance(latents, np.ndarray) and latents.ndim == 3
-    frames = iter([latents] if is_one else latents)
+    if isinstance(latents, np.ndarray) and latents.ndim == 3:
+        latents = latents[None]
+    frames: Iterator[Latents] = iter(latents)
     first = next(frames, None)
     if first is None:
         raise BitstreamError("expected at least one frame of latents, got none")
     sink = io.BytesIO()
     with LatentWriter(
-        sink, np.shape(first), settings, key=key, metadata=metadata, model=model
+        sink, first.shape, settings, key=key, metadata=metadata, model=model
     ) as writer:
         writer.write(first)
         for frame in frames:

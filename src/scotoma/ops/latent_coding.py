@@ -17,14 +17,14 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from decimal import Context, Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scotoma.core.errors import CodingError, MissingExtraError
+from scotoma.core.errors import CodingError
+from scotoma.ops.latent_curves import BOUNDS, PARTS, curves_for, require_constriction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,14 +34,11 @@ __all__ = ["LatentModel", "decode_values", "encode_values", "generic_model"]
 Integers = NDArray[np.int64]
 
 _BITS = 12  # of fixed point, of weights
-_PARTS = 8  # a centre is told to an eighth of a value, and so are errors
 _OWN = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))  # (down, across), in the channel
 _OTHER = ((0, 0), (0, -1), (-1, 0))  # in another
 _PLACES = 4  # corner, first row, first column, elsewhere: neighbours are missing in the others
 _TOP, _SIDE = 2, 2  # rows and columns that are put around a channel
 _LEVELS = 256
-_PER_OCTAVE = 4
-_WIDTHS = 44
 _PRIOR = 8  # a channel's average error counts as much as so many values at the start
 # Weights of a place's own neighbours that did well on features of several networks.
 _GENERIC = ((0,) * 6, (3400, 0, 0, 0, 0, 0), (0, 3000, 0, 500, 0, 0), (2500, 2100, -900, 300, 0, 0))
@@ -142,7 +139,7 @@ def generic_model(channels: int) -> LatentModel:
         references=np.zeros((channels, 0), np.int64),
         weights=weights,
         sizes=sizes,
-        errors=np.full(channels, 8 * _PARTS),
+        errors=np.full(channels, 8 * PARTS),
     )
 
 
@@ -161,9 +158,9 @@ def encode_values(values: NDArray[np.uint8], model: LatentModel, *, step: int = 
     levels = _levels_of(step)
     if values.max(initial=0) >= levels:
         raise CodingError(f"expected values below {levels}, got {values.max()}")
-    stream = _require_constriction().stream
+    stream = require_constriction().stream
     coder = stream.queue.RangeEncoder()
-    curves = _curves(levels)
+    curves = curves_for(levels)
     flat = values.reshape(-1).astype(np.int64)
 
     def put(places: Integers, nearest: Integers, rows: Integers) -> Integers:
@@ -194,10 +191,10 @@ def decode_values(
     """
     if len(data) % 4:
         raise CodingError(f"expected whole words of 4 bytes, got {len(data)} bytes")
-    stream = _require_constriction().stream
+    stream = require_constriction().stream
     coder = stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
     levels = _levels_of(step)
-    curves = _curves(levels)
+    curves = curves_for(levels)
     values = np.zeros(math.prod(shape), np.uint8)
 
     def take(places: Integers, nearest: Integers, rows: Integers) -> Integers:
@@ -237,18 +234,18 @@ def _walk(
     for channel, place, inner, outer in _steps(channels, height, width):
         weights = model.weights[channel, place]
         moved = (weights * known[outer[:, None] + near[channel]]).sum(1)
-        centres = means[channel] * _PARTS + (moved * _PARTS >> _BITS)
-        centres = np.clip(centres, 0, (levels - 1) * _PARTS)
+        centres = means[channel] * PARTS + (moved * PARTS >> _BITS)
+        centres = np.clip(centres, 0, (levels - 1) * PARTS)
         sizes = model.sizes[channel, place]
         guess = (sizes[:, :-2] * errors[outer[:, None] + seen[channel]]).sum(1)
         guess += sizes[:, -2] * (sums[channel] // counts[channel])
         guess = (guess >> _BITS) + sizes[:, -1] // step
-        nearest = centres + _PARTS // 2 >> 3
-        part = centres - nearest * _PARTS + _PARTS // 2
-        rows = np.searchsorted(_BOUNDS, guess) * _PARTS + part
+        nearest = centres + PARTS // 2 >> 3
+        part = centres - nearest * PARTS + PARTS // 2
+        rows = np.searchsorted(BOUNDS, guess) * PARTS + part
         found = exchange(inner, nearest, rows)
         known[outer] = found - means[channel]
-        missed = np.abs(found * _PARTS - centres)
+        missed = np.abs(found * PARTS - centres)
         errors[outer] = missed
         sums += np.bincount(channel, missed, channels).astype(np.int64)
         counts += np.bincount(channel, minlength=channels)
@@ -259,7 +256,7 @@ def _offsets(model: LatentModel, width: int, plane: int) -> tuple[Integers, Inte
     row = width + 2 * _SIDE
     own = np.array([down * row + across for down, across in _OWN])
     other = np.array([down * row + across for down, across in _OTHER])
-    channels, count = model.references.shape
+    channels = len(model.means)
     # Without a reference the value itself is looked at, which is 0 until it is known: fitting
     # gives it no weight, and whatever weight it has, both ends look before it is known.
     there = model.references >= 0
@@ -290,62 +287,3 @@ def _steps(channels: int, height: int, width: int) -> Iterator[tuple[Integers, .
 
 def _levels_of(step: int) -> int:
     return (_LEVELS - 1) // step + 1
-
-
-def _scale(width: int) -> Decimal:
-    """Return a curve's scale in eighths: a quarter of an octave from one to the next."""
-    exact = Context(prec=40)
-    octaves = exact.divide(Decimal(width), Decimal(_PER_OCTAVE))
-    return exact.multiply(Decimal("0.35"), exact.power(Decimal(2), octaves))
-
-
-# A guess of the error's size up to the first bound takes the first curve. 1.3863, twice the
-# logarithm of 2, is a logistic distribution's mean distance from its centre over its scale.
-_BOUNDS = np.array(
-    [int(_scale(width) * Decimal("1.3863") * Decimal("1.0905")) for width in range(_WIDTHS - 1)]
-)
-
-
-@lru_cache(maxsize=4)
-def _curves(levels: int) -> list[Any]:
-    """Return a distribution per width and part over the distances from the centre's level.
-
-    Distances beyond the last level come round again, so that there are as many as levels. Each
-    curve is a logistic density, an eighth of it three times as wide, and a floor.
-    """
-    make = _require_constriction().stream.model.Categorical
-    reach = np.arange(-levels, levels) * _PARTS
-    found = []
-    for width in range(_WIDTHS):
-        narrow, wide = (_logistic(_scale(width) * times, (levels + 1) * _PARTS) for times in (1, 3))
-        bell = 7 * narrow + wide
-        for part in range(_PARTS):
-            halves = bell[np.abs(reach - (part - _PARTS // 2))].reshape(2, levels)
-            whole = halves.sum(0)  # at place d: of distance d and of distance d - levels
-            counts = whole * 2**20 // int(whole.sum()) + 1
-            found.append(make(counts.astype(np.float32), perfect=False))
-    return found
-
-
-def _logistic(scale: Decimal, count: int) -> NDArray[Any]:
-    """Return a logistic density at 0, 1, ... eighths, as Python's integers, summing to about 2^40.
-
-    Decimal's exponential is rounded correctly, hence the same everywhere; floats' is not.
-    """
-    exact = Context(prec=40)
-    one = 1 << 60
-    ratio = int(exact.exp(exact.divide(Decimal(-1), scale)) * one)
-    power, found = one, []
-    for _ in range(count):
-        found.append((power << 40) * one // (one + power) ** 2)
-        power = power * ratio >> 60
-    total = 2 * sum(found) - found[0]
-    return np.array([value * 2**40 // total for value in found], dtype=object)
-
-
-def _require_constriction() -> Any:
-    try:
-        import constriction
-    except ImportError as error:
-        raise MissingExtraError("entropy coding", "constriction", "encode") from error
-    return constriction

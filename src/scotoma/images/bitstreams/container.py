@@ -18,13 +18,13 @@ Lengths and the header stay readable.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from scotoma.core.errors import BitstreamError, CipherKeyError
+from scotoma.images.bitstreams.guards import CHECK_BYTES, Checksum, Guard, Seal, digest_of
 
 if TYPE_CHECKING:
     from scotoma.core.keys import Key, KeyRing
@@ -35,11 +35,7 @@ MAGIC = b"\x89SCL1\r\n\n"
 """First bytes of every stream; a transfer as text would change them."""
 
 _MAX_HEADER = 1 << 20
-_CHECK_BYTES = 8
-_TAG_BYTES = 16
-_NONCE_BYTES = 12
 _FRAME, _END = b"F", b"E"
-_PURPOSE = "bitstream"
 _LONGEST_NUMBER = 9
 
 
@@ -53,65 +49,6 @@ def damaged(name: str, got: str) -> BitstreamError:
 def is_bitstream(data: bytes) -> bool:
     """Return whether a file's first bytes claim to be a bitstream; it may still be damaged."""
     return data.startswith(MAGIC)
-
-
-class _Guard(Protocol):
-    """Closes payloads and opens them again; what else belongs to them is ``bound``."""
-
-    overhead: int
-    check_bytes: int
-
-    def close(self, payload: bytes, bound: bytes) -> tuple[bytes, bytes]:
-        """Return the payload as written, and its check."""
-
-    def open(self, written: bytes, check: bytes, bound: bytes) -> bytes | None:
-        """Return the payload; None where anything was changed."""
-
-
-class _Checksum:
-    """Finds damage; who means harm can make it fit."""
-
-    overhead = 0
-    check_bytes = _CHECK_BYTES
-
-    def close(self, payload: bytes, bound: bytes) -> tuple[bytes, bytes]:
-        return payload, _digest(bound, payload)[:_CHECK_BYTES]
-
-    def open(self, written: bytes, check: bytes, bound: bytes) -> bytes | None:
-        return written if self.close(written, bound)[1] == check else None
-
-
-class _Seal:
-    """AES-256-GCM under a key of its own.
-
-    The nonce is a MAC of all that is sealed: a nonce comes again only where the same payload
-    comes again at the same place of the same stream, and then the ciphertext is the same, too.
-    """
-
-    overhead = _NONCE_BYTES
-    check_bytes = _TAG_BYTES
-
-    def __init__(self, key: Key) -> None:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-        from scotoma.core.keys import export_secret
-
-        self._key = key.subkey(_PURPOSE)
-        self._cipher = AESGCM(export_secret(self._key))
-
-    def close(self, payload: bytes, bound: bytes) -> tuple[bytes, bytes]:
-        nonce = self._key.mac(_digest(bound, payload))[:_NONCE_BYTES]
-        sealed = self._cipher.encrypt(nonce, payload, bound)
-        return nonce + sealed[:-_TAG_BYTES], sealed[-_TAG_BYTES:]
-
-    def open(self, written: bytes, check: bytes, bound: bytes) -> bytes | None:
-        from cryptography.exceptions import InvalidTag
-
-        try:
-            nonce, sealed = written[:_NONCE_BYTES], written[_NONCE_BYTES:]
-            return self._cipher.decrypt(nonce, sealed + check, bound)
-        except InvalidTag:
-            return None
 
 
 class RecordWriter:
@@ -130,12 +67,12 @@ class RecordWriter:
         self, sink: BinaryIO, header: Mapping[str, Any], *, key: Key | None = None
     ) -> None:
         self._sink = sink
-        self._guard: _Guard = _Checksum() if key is None else _Seal(key)
+        self._guard: Guard = Checksum() if key is None else Seal(key)
         text = _canonical({**header, "seal": None if key is None else key.key_id})
         if len(text) > _MAX_HEADER:
             raise BitstreamError(f"expected metadata of at most 1 MiB, got {len(text)} bytes")
         head = MAGIC + _number(len(text)) + text
-        self._chain = _digest(head)[:_CHECK_BYTES]
+        self._chain = digest_of(head)[:CHECK_BYTES]
         self._index = 0
         sink.write(head + self._chain)
 
@@ -207,7 +144,7 @@ class RecordReader:
             yield payload
             index += 1
 
-    def _payload(self, kind: bytes, index: int, guard: _Guard, longest: int) -> bytes:
+    def _payload(self, kind: bytes, index: int, guard: Guard, longest: int) -> bytes:
         what = f"frame {index}" if kind == _FRAME else f"the end after {index} frames"
         found = self._read_number(what)
         if found != index:
@@ -233,7 +170,7 @@ class RecordReader:
         self._chain = check
         return payload
 
-    def _guard_of(self, key: Key | KeyRing | None) -> _Guard:
+    def _guard_of(self, key: Key | KeyRing | None) -> Guard:
         from scotoma.core.keys import KeyRing
 
         key_id = self.header["seal"]
@@ -243,19 +180,19 @@ class RecordReader:
                     f"{self._name}: expected a stream sealed with a key, got an open one, which "
                     "anyone can have made; leave the key out if that is all right"
                 )
-            return _Checksum()
+            return Checksum()
         if key is None:
             raise CipherKeyError(
                 f"{self._name}: expected key {key_id} to open a sealed stream, got none; give "
                 "the key file that it was made with"
             )
         if isinstance(key, KeyRing):
-            return _Seal(key.find(str(key_id)))
+            return Seal(key.find(str(key_id)))
         if key.key_id != key_id:
             raise CipherKeyError(
                 f"{self._name}: expected key {key_id}, which sealed it, got key {key.key_id}"
             )
-        return _Seal(key)
+        return Seal(key)
 
     def _read_number(self, what: str) -> int:
         return _read_number(self._source, self._name, what)
@@ -286,8 +223,8 @@ def _read_head(source: BinaryIO, name: str) -> tuple[dict[str, Any], bytes]:
     if size > _MAX_HEADER:
         raise damaged(name, f"a header of {size} bytes, more than any stream has")
     text = _read_exactly(source, size, name, "the header")
-    chain = _digest(MAGIC + _number(size) + text)[:_CHECK_BYTES]
-    if _read_exactly(source, _CHECK_BYTES, name, "the header") != chain:
+    chain = digest_of(MAGIC + _number(size) + text)[:CHECK_BYTES]
+    if _read_exactly(source, CHECK_BYTES, name, "the header") != chain:
         raise damaged(name, "a header that does not match its check")
     try:
         header = json.loads(text)
@@ -324,13 +261,6 @@ def _number(value: int) -> bytes:
         data.append(value & 127 | 128)
         value >>= 7
     return bytes([*data, value])
-
-
-def _digest(*parts: bytes) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.digest()
 
 
 def _canonical(value: Mapping[str, Any]) -> bytes:

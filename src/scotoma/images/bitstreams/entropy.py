@@ -39,7 +39,7 @@ class _EntropyCodec:
         levels = np.minimum(levels, 255 // self._step)
         return encode_values(levels.astype(np.uint8), self._model, step=self._step)
 
-    def setup_size(self, payload: bytes) -> int:
+    def setup_size(self, payload: bytes) -> int:  # noqa: ARG002 - the protocol's
         return 0
 
     def decode(self, payload: bytes) -> Latents:

@@ -13,6 +13,7 @@ from scotoma.images.bitstreams.codecs import CodecKind, CodecSettings, Latents, 
 __all__ = ["PNG", "WEBP"]
 
 _LONGEST_WEBP = 16_383
+_PNG_HEAD = 33  # bytes of signature and IHDR
 
 
 class _StillCodec:
@@ -47,7 +48,7 @@ class _StillCodec:
         return buffer.getvalue()
 
     def setup_size(self, payload: bytes) -> int:
-        return 33 if self._format == "PNG" else 0  # signature and IHDR
+        return min(_PNG_HEAD, len(payload)) if self._format == "PNG" else 0
 
     def decode(self, payload: bytes) -> Latents:
         self._check_size(payload)
@@ -77,11 +78,11 @@ class _StillCodec:
             raise BitstreamError(f"expected {self._size} pixels, got {found}")
 
 
-def _make_png(settings: CodecSettings, shape: tuple[int, int, int], _: object) -> _StillCodec:
+def _make_png(_: CodecSettings, shape: tuple[int, int, int], __: object) -> _StillCodec:
     return _StillCodec("PNG", {"compress_level": 9}, shape)
 
 
-def _make_webp(settings: CodecSettings, shape: tuple[int, int, int], _: object) -> _StillCodec:
+def _make_webp(_: CodecSettings, shape: tuple[int, int, int], __: object) -> _StillCodec:
     return _StillCodec("WEBP", {"lossless": True, "quality": 70, "method": 4}, shape)
 
 

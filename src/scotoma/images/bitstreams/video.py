@@ -172,7 +172,7 @@ def _has(encoder: str, decoder: str) -> bool:
         av = _require_av()
     except MissingExtraError:
         return False
-    return {encoder, decoder} <= av.codecs_available
+    return {encoder, decoder} <= set(av.codecs_available)
 
 
 HEVC = CodecKind("HEVC intra, 4:0:0", (0, 51), _make_hevc, lambda: _has("libx265", "hevc"))
