@@ -29,17 +29,30 @@ from scotoma.ops.latent_curves import BOUNDS, PARTS, curves_for, require_constri
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LatentModel", "decode_values", "encode_values", "generic_model"]
+__all__ = [
+    "BITS",
+    "OTHER",
+    "OWN",
+    "PRIOR",
+    "LatentModel",
+    "decode_values",
+    "encode_values",
+    "generic_model",
+]
 
 Integers = NDArray[np.int64]
 
-_BITS = 12  # of fixed point, of weights
-_OWN = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))  # (down, across), in the channel
-_OTHER = ((0, 0), (0, -1), (-1, 0))  # in another
+BITS = 12
+"""Binary places of weights."""
+OWN = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))
+"""Neighbours in the channel, as (down, across)."""
+OTHER = ((0, 0), (0, -1), (-1, 0))
+"""Neighbours in another channel."""
+PRIOR = 8
+"""A channel's average error counts as much as so many values at the start."""
 _PLACES = 4  # corner, first row, first column, elsewhere: neighbours are missing in the others
 _TOP, _SIDE = 2, 2  # rows and columns that are put around a channel
 _LEVELS = 256
-_PRIOR = 8  # a channel's average error counts as much as so many values at the start
 # Weights of a place's own neighbours that did well on features of several networks.
 _GENERIC = ((0,) * 6, (3400, 0, 0, 0, 0, 0), (0, 3000, 0, 500, 0, 0), (2500, 2100, -900, 300, 0, 0))
 
@@ -82,8 +95,8 @@ class LatentModel:
         shapes = {
             "means": (channels,),
             "references": (channels, count),
-            "weights": (channels, _PLACES, len(_OWN) + len(_OTHER) * count),
-            "sizes": (channels, _PLACES, len(_OWN) + count + 2),
+            "weights": (channels, _PLACES, len(OWN) + len(OTHER) * count),
+            "sizes": (channels, _PLACES, len(OWN) + count + 2),
             "errors": (channels,),
         }
         for name, shape in shapes.items():
@@ -131,7 +144,7 @@ class LatentModel:
 
 def generic_model(channels: int) -> LatentModel:
     """Return a model that knows nothing of the network but its number of channels."""
-    weights = np.broadcast_to(np.array(_GENERIC), (channels, _PLACES, len(_OWN)))
+    weights = np.broadcast_to(np.array(_GENERIC), (channels, _PLACES, len(OWN)))
     near = np.array([700, 700, 350, 350, 150, 150, 1700, 0])
     sizes = np.broadcast_to(near, (channels, _PLACES, len(near)))
     return LatentModel(
@@ -228,18 +241,18 @@ def _walk(
     starts = np.maximum(model.errors // step, 1)
     known = np.zeros(channels * plane, np.int64)  # less their channel's mean, which is 0
     errors = np.repeat(starts, plane)
-    sums, counts = starts * _PRIOR, np.full(channels, _PRIOR)
+    sums, counts = starts * PRIOR, np.full(channels, PRIOR)
     near, seen = _offsets(model, width, plane)
     levels = _levels_of(step)
     for channel, place, inner, outer in _steps(channels, height, width):
         weights = model.weights[channel, place]
         moved = (weights * known[outer[:, None] + near[channel]]).sum(1)
-        centres = means[channel] * PARTS + (moved * PARTS >> _BITS)
+        centres = means[channel] * PARTS + (moved * PARTS >> BITS)
         centres = np.clip(centres, 0, (levels - 1) * PARTS)
         sizes = model.sizes[channel, place]
         guess = (sizes[:, :-2] * errors[outer[:, None] + seen[channel]]).sum(1)
         guess += sizes[:, -2] * (sums[channel] // counts[channel])
-        guess = (guess >> _BITS) + sizes[:, -1] // step
+        guess = (guess >> BITS) + sizes[:, -1] // step
         nearest = centres + PARTS // 2 >> 3
         part = centres - nearest * PARTS + PARTS // 2
         rows = np.searchsorted(BOUNDS, guess) * PARTS + part
@@ -254,8 +267,8 @@ def _walk(
 def _offsets(model: LatentModel, width: int, plane: int) -> tuple[Integers, Integers]:
     """Return where each channel's neighbours lie, from a value, and where errors are looked at."""
     row = width + 2 * _SIDE
-    own = np.array([down * row + across for down, across in _OWN])
-    other = np.array([down * row + across for down, across in _OTHER])
+    own = np.array([down * row + across for down, across in OWN])
+    other = np.array([down * row + across for down, across in OTHER])
     channels = len(model.means)
     # Without a reference the value itself is looked at, which is 0 until it is known: fitting
     # gives it no weight, and whatever weight it has, both ends look before it is known.
