@@ -46,9 +46,20 @@ def command(
         float | None, typer.Option(help="Growth of detected boxes, as a fraction of their sides.")
     ] = None,
     fill: Annotated[str, typer.Option(help="Naive fill; see: scotoma list fills.")] = "solid",
-    adapt: Annotated[str, typer.Option(help="gradient, or none: fill and report only.")] = (
-        "gradient"
-    ),
+    adapt: Annotated[
+        str,
+        typer.Option(
+            help="gradient, blackbox (scores alone), or none: fill and report only; by default "
+            "blackbox only where a model has no gradients."
+        ),
+    ] = "auto",
+    queries: Annotated[
+        int | None, typer.Option(help="blackbox: most pictures asked about, for each input.")
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="blackbox: linear, or another; see: scotoma list optimizers."),
+    ] = None,
     keep: Annotated[
         str, typer.Option(help="top1, top5 (in order), or scores:TOLERANCE (several labels).")
     ] = "top1",
@@ -88,7 +99,7 @@ def command(
     from scotoma.images.write import Encoding
     from scotoma.models.spec import load_classifier
     from scotoma.protections.anonymize.objectives import parse_keep as parse_decision
-    from scotoma.protections.anonymize.settings import SearchSettings, Transfer
+    from scotoma.protections.anonymize.settings import BlackBox, SearchSettings, Transfer
     from scotoma.run.settings import AnonymizeSettings
 
     settings = AnonymizeSettings(
@@ -101,6 +112,7 @@ def command(
             transfer=Transfer() if transfer else None,
             **given(margin=margin, cell=cell, max_steps=max_steps, batch_size=batch_size),
         ),
+        blackbox=BlackBox(**given(queries=queries, optimizer=optimizer)),
         exemplars=exemplars,
         encoding=Encoding(format, quality),
         keep_metadata=parse_keep(keep_metadata),
@@ -110,6 +122,7 @@ def command(
     use_device(device)
     models = [load_classifier(spec, device=device) for spec in model or ["embedded"]]
     observers = [load_classifier(spec, device=device) for spec in check_model or []]
+    settings = settings.settled(models)
     summary = run_and_report(
         inputs, out, models, settings, observers=observers, show_originals=report_originals
     )
@@ -177,5 +190,10 @@ def _print_summary(summary: Summary, out: Path) -> None:
         typer.echo(
             f"  {model}{role}: {figures.changed_naive} changed by the fill, "
             f"{figures.changed_after} in the release, of {figures.n}"
+        )
+    if summary.queries:
+        typer.echo(
+            f"queries: {summary.queries_median:g} for the median picture, at most "
+            f"{summary.queries_most}"
         )
     typer.echo(f"report: {out / 'report.html'}")

@@ -59,7 +59,7 @@ def _exhibit(exhibit: Exhibit, names: Mapping[str, str]) -> Html:
     checked = {decision.model for decision in entry.decisions if decision.checked_only}
     facts = (
         count(len(entry.regions), "region"),
-        count(entry.steps, "step"),
+        count(entry.steps, "step") if entry.steps else count(entry.queries, "query", "queries"),
         duration(entry.seconds),
     )
     return element(

@@ -129,7 +129,7 @@ def _described(settings: AnonymizeSettings) -> dict[str, str]:
     shown = {
         "regions": settings.regions,
         "fill": settings.fill,
-        "search": settings.adapt,
+        "search": settings.adapt if settings.adapt != "blackbox" else "by scores alone",
         "decision kept": search.keep.text,
         "margin": f"{search.margin:g} logits",
         "cell": f"{search.cell:g}/256 of the shorter side",
@@ -137,6 +137,10 @@ def _described(settings: AnonymizeSettings) -> dict[str, str]:
         + ("" if settings.encoding.lossless else f", quality {settings.encoding.quality}"),
         "metadata kept": ", ".join(sorted(settings.keep_metadata)) or "none",
     }
+    if settings.adapt == "blackbox":
+        del shown["margin"]
+        shown["queries"] = f"at most {settings.blackbox.queries:,} for each picture"
+        shown["optimizer"] = settings.blackbox.optimizer
     if settings.regions == "faces":
         shown["detector threshold"] = f"{settings.detector.threshold:g}"
     return shown

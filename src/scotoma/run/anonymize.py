@@ -108,18 +108,19 @@ class _Run:
             raise SettingsError(f"expected every model once, got {', '.join(names)}")
         self.inputs = list(inputs)
         self.out = out
-        self.settings = settings
+        self.settings = settings = settings.settled(models)
         self.searched = len(models)
         self.on_progress = on_progress
         self.source = open_regions(settings.regions, settings.detector)
         self.fingerprint = settings.fingerprint(models, observers)
-        search = settings.effective_search()
+        search, adapt = settings.effective_search(), settings.adapt
         self.search = Search(
             models,
             search,
             observers=observers,
             exemplars=_open_exemplars(settings, inputs, models) if search.max_steps else None,
-            gradient_networks=_folded(models) if search.max_steps else None,
+            gradient_networks=_folded(models) if adapt == "gradient" and search.max_steps else None,
+            blackbox=settings.blackbox if adapt == "blackbox" else None,
         )
 
     def go(self) -> Summary:
@@ -185,6 +186,7 @@ class _Run:
                     outcome, self.everyone, self.searched, self.settings.search.keep
                 ),
                 steps=outcome.steps,
+                queries=outcome.queries if self.settings.adapt == "blackbox" else 0,
             )
         except Exception as error:  # as above: recorded, and the run goes on
             entry = self._fail(subject.found, subject.begun, error)
@@ -198,6 +200,7 @@ class _Run:
         *,
         decisions: tuple[Decision, ...] = (),
         steps: int = 0,
+        queries: int = 0,
     ) -> Entry:
         """Write a picture and its line in the manifest, or neither."""
         subject.check_release(pixels)
@@ -210,6 +213,7 @@ class _Run:
             sha256_out=sha256,
             decisions=decisions,
             steps=steps,
+            queries=queries,
         )
         self.releases.write(data, entry, self.manifest.append)
         return entry
@@ -223,6 +227,7 @@ class _Run:
         sha256_out: str | None = None,
         decisions: tuple[Decision, ...] = (),
         steps: int = 0,
+        queries: int = 0,
     ) -> Entry:
         return Entry(
             input=name_of(subject.found),
@@ -231,6 +236,7 @@ class _Run:
             regions=tuple(region.box for region in subject.regions),
             decisions=decisions,
             steps=steps,
+            queries=queries,
             seconds=round(time.perf_counter() - subject.begun, 4),
             sha256_in=subject.sha256_in,
             sha256_out=sha256_out,

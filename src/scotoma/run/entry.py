@@ -97,12 +97,14 @@ class Entry:
         status: One of :data:`STATUSES`.
         regions: What was hidden.
         decisions: One per model, searched and checked.
-        steps: Gradient steps (or queries) that the search took.
+        steps: Gradient steps that the search took.
         seconds: Time spent on this picture.
         sha256_in: Hash of the input's bytes; None if it could not be read.
         sha256_out: Hash of the output's bytes.
         error: What went wrong, in one sentence; set where ``status`` is ``failed``.
         settings: Fingerprint of the settings that made it.
+        queries: Pictures, the original included, that each searched model was asked about in a
+            search by scores; 0 where gradients were used.
 
     Raises:
         SettingsError: An unknown status, or a failure that gives no reason.
@@ -119,6 +121,7 @@ class Entry:
     sha256_out: str | None
     error: str | None
     settings: str
+    queries: int = 0
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

@@ -14,10 +14,12 @@ from scotoma.images.regions import DetectorSettings
 from scotoma.images.write import Encoding
 from scotoma.models.classifier import Classifier
 from scotoma.ops.fills import DEFAULT_FILL, fills
-from scotoma.protections.anonymize.settings import SearchSettings
+from scotoma.protections.anonymize.settings import BlackBox, SearchSettings
 from scotoma.run.manifest import sha256_of
 
 __all__ = ["AnonymizeSettings"]
+
+_ADAPTATIONS = ("auto", "blackbox", "gradient", "none")
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,11 @@ class AnonymizeSettings:
         regions: Region SPEC: ``faces``, ``center:F``, ``box:...``, a COCO file, ``none``, ...
         detector: Threshold and growth of detected boxes.
         fill: Name of the naive fill.
-        adapt: ``gradient`` searches the decisions back, ``none`` only reports them.
+        adapt: ``gradient`` and ``blackbox`` search the decisions back, with gradients or with
+            scores alone; ``auto`` takes gradients where every model has them; ``none`` only
+            reports what the fill does.
         search: Settings of that search.
+        blackbox: Further settings where it goes by scores.
         encoding: Format and quality of the written files.
         exemplars: Folder of public pictures to start from; None starts from the fill.
         keep_metadata: Names of metadata that may survive.
@@ -44,8 +49,9 @@ class AnonymizeSettings:
     regions: str = "faces"
     detector: DetectorSettings = field(default_factory=DetectorSettings)
     fill: str = DEFAULT_FILL
-    adapt: str = "gradient"
+    adapt: str = "auto"
     search: SearchSettings = field(default_factory=SearchSettings)
+    blackbox: BlackBox = field(default_factory=BlackBox)
     encoding: Encoding = field(default_factory=Encoding)
     exemplars: Path | None = None
     keep_metadata: frozenset[str] = frozenset()
@@ -54,14 +60,21 @@ class AnonymizeSettings:
 
     def __post_init__(self) -> None:
         fills.get(self.fill)
-        if self.adapt not in ("gradient", "none"):
-            raise UnknownNameError("adaptation", self.adapt, ["gradient", "none"])
+        if self.adapt not in _ADAPTATIONS:
+            raise UnknownNameError("adaptation", self.adapt, _ADAPTATIONS)
         if self.seed < 0:
             raise SettingsError(f"expected a seed of at least 0, got {self.seed}")
 
+    def settled(self, models: Sequence[Classifier]) -> AnonymizeSettings:
+        """Return the same with ``auto`` replaced by what it means for these models."""
+        if self.adapt != "auto":
+            return self
+        with_gradients = all(model.differentiable for model in models)
+        return replace(self, adapt="gradient" if with_gradients else "blackbox")
+
     def effective_search(self) -> SearchSettings:
         """Return the search settings, with no steps where no adaptation was asked for."""
-        return self.search if self.adapt == "gradient" else replace(self.search, max_steps=0)
+        return replace(self.search, max_steps=0) if self.adapt == "none" else self.search
 
     def fingerprint(self, models: Sequence[Classifier], observers: Sequence[Classifier]) -> str:
         """Return 16 hexadecimal digits that change with anything that could change a result.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +71,9 @@ class Summary:
         seconds: Duration of the run.
         seed: Of the run.
         version: Of Scotoma.
+        queries: Of all inputs together, see :class:`~scotoma.run.entry.Entry`.
+        queries_median: Of the inputs with regions.
+        queries_most: Of any input.
     """
 
     images: int
@@ -80,6 +85,9 @@ class Summary:
     seconds: float
     seed: int
     version: str
+    queries: int = 0
+    queries_median: float = 0.0
+    queries_most: int = 0
 
     @property
     def images_per_second(self) -> float:
@@ -99,6 +107,9 @@ class Summary:
             "images_per_second": self.images_per_second,
             "seed": self.seed,
             "version": self.version,
+            "queries": self.queries,
+            "queries_median": self.queries_median,
+            "queries_most": self.queries_most,
         }
 
 
@@ -132,12 +143,14 @@ def summarize(entries: Iterable[Entry], *, seconds: float, seed: int, version: s
     """
     images = failed = with_regions = changed_naive = changed_after = 0
     counts: dict[str, _Count] = {}
+    queries: Counter[int] = Counter()
     for entry in entries:
         images += 1
         failed += entry.status == "failed"
         if entry.status == "failed" or not entry.regions:
             continue
         with_regions += 1
+        queries[entry.queries] += 1
         searched = [decision for decision in entry.decisions if not decision.checked_only]
         changed_naive += any(decision.changed_naive for decision in searched)
         changed_after += any(decision.changed_after for decision in searched)
@@ -153,7 +166,15 @@ def summarize(entries: Iterable[Entry], *, seconds: float, seed: int, version: s
         seconds=seconds,
         seed=seed,
         version=version,
+        queries=sum(asked * often for asked, often in queries.items()),
+        queries_median=_median(queries),
+        queries_most=max(queries, default=0),
     )
+
+
+def _median(counts: Counter[int]) -> float:
+    """Return the median of the counted values; 0 of none."""
+    return float(statistics.median(counts.elements())) if counts else 0.0
 
 
 def write_summary(path: Path, summary: Summary) -> None:

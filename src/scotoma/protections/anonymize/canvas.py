@@ -42,9 +42,9 @@ class _Patch:
     low: Tensor
     high: Tensor
 
-    def offsets(self) -> Tensor:
-        """``(3, h, w)``: the cells spread over the region's pixels."""
-        pixels = self.spread_rows @ self.cells @ self.spread_columns.T
+    def offsets(self, cells: Tensor) -> Tensor:
+        """``(..., 3, h, w)``: cells spread over the region's pixels."""
+        pixels = self.spread_rows @ cells @ self.spread_columns.T
         return pixels if self.mask is None else pixels * self.mask
 
 
@@ -110,11 +110,16 @@ class Canvas:
         for patch, step in zip(self.patches, steps, strict=True):
             patch.cells = (patch.cells + step).clamp(patch.low, patch.high)
 
+    def show(self, cells: Sequence[Tensor]) -> None:
+        """Replace the cells, as far as pixels can follow."""
+        for patch, given in zip(self.patches, cells, strict=True):
+            patch.cells = given.clamp(patch.low, patch.high)
+
     def render(self) -> Pixels:
         """Return the whole picture as ``(H, W, 3)`` uint8; outside the regions it is ``naive``."""
         picture = self.naive.copy()
         for patch in self.patches:
-            pixels = (patch.base + patch.offsets()).round().clamp(0, 255)
+            pixels = (patch.base + patch.offsets(patch.cells)).round().clamp(0, 255)
             height, width = pixels.shape[1:]
             window = picture[patch.top : patch.top + height, patch.left : patch.left + width]
             content = pixels.permute(1, 2, 0).to(torch.uint8).numpy()
@@ -143,11 +148,20 @@ class Canvas:
             patches.append(_PatchFootprint(rows.contiguous(), columns.contiguous()))
         return Footprint(tuple(patches), 1 / (255 * torch.tensor(std).view(3, 1, 1)))
 
-    def project(self, footprint: Footprint) -> Tensor:
-        """Return what the cells add to the model's normalized input: ``(3, h, w)``."""
+    def project(self, footprint: Footprint, cells: Sequence[Tensor] | None = None) -> Tensor:
+        """Return what the cells add to the model's normalized input.
+
+        Args:
+            footprint: Of the model.
+            cells: One ``(..., 3, down, across)`` per region; None takes the canvas's own.
+
+        Returns:
+            ``(..., 3, h, w)``.
+        """
         total: Tensor | None = None
-        for patch, foot in zip(self.patches, footprint.patches, strict=True):
-            inner = patch.cells if patch.mask is None else patch.offsets()
+        shown = self.cells if cells is None else cells
+        for patch, foot, part in zip(self.patches, footprint.patches, shown, strict=True):
+            inner = part if patch.mask is None else patch.offsets(part)
             seen = foot.rows @ inner @ foot.columns.T
             total = seen if total is None else total + seen
         if total is None:

@@ -1,4 +1,4 @@
-"""The white-box search of many pictures: batches for the lives of :mod:`.life`."""
+"""The search of many pictures: batches for lives with gradients and for lives without."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from scotoma.core.errors import ModelError, SettingsError
 from scotoma.models.classifier import Classifier
 from scotoma.ops.diversity import random_views
 from scotoma.protections.anonymize.exemplars import Exemplars
-from scotoma.protections.anonymize.life import PictureSearch, Pull, Push
+from scotoma.protections.anonymize.gradient import GradientLife, Pull, Push
+from scotoma.protections.anonymize.life import PictureLife
 from scotoma.protections.anonymize.scheduler import run_together
-from scotoma.protections.anonymize.settings import SearchSettings
+from scotoma.protections.anonymize.score_life import ScoreLife
+from scotoma.protections.anonymize.settings import BlackBox, SearchSettings
 from scotoma.protections.anonymize.subject import Outcome, Subject
 
 __all__ = ["Search"]
@@ -24,10 +26,11 @@ class Search:
     """Searches many pictures against one ensemble of classifiers.
 
     Args:
-        models: All differentiable; each keeps its own decision.
+        models: Each keeps its own decision; all differentiable where gradients are used.
         settings: How to search; ``max_steps=0`` judges the naive fill and stops there.
         observers: Classifiers that are asked but take no part.
         exemplars: Public pictures to start from, chosen by the decided class.
+        blackbox: Search by scores alone, so; None searches by gradients.
         gradient_networks: By a model's spec, a faster equivalent of its network for the
             gradient passes (for example with folded batch norm); the models themselves judge.
 
@@ -44,19 +47,23 @@ class Search:
         observers: Sequence[Classifier] = (),
         exemplars: Exemplars | None = None,
         gradient_networks: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+        blackbox: BlackBox | None = None,
     ) -> None:
         self.settings = settings or SearchSettings()
         if not models:
             raise SettingsError("expected at least one model whose decisions are kept, got none")
         for model in models:
-            if not model.differentiable and self.settings.max_steps:
+            if not (model.differentiable or blackbox) and self.settings.max_steps:
                 raise ModelError(
                     f"{model.spec} gives scores only, and the gradient search needs gradients; "
-                    "name a torch model instead, or only check it"
+                    "search by scores (--adapt blackbox), name a torch model, or only check it"
                 )
         self.models = list(models)
         self.observers = list(observers)
-        self._picture = PictureSearch(self.models, self.observers, self.settings, exemplars)
+        shared = (self.models, self.observers, self.settings, exemplars)
+        self._picture: PictureLife = (
+            GradientLife(*shared) if blackbox is None else ScoreLife(*shared, blackbox)
+        )
         faster = gradient_networks or {}
         self._gradient_networks = [faster.get(m.spec, m.network) for m in self.models]
 

@@ -8,7 +8,48 @@ from dataclasses import dataclass, field
 from scotoma.core.errors import SettingsError
 from scotoma.protections.anonymize.objectives import Objective, Top1
 
-__all__ = ["SearchSettings", "Transfer"]
+__all__ = ["BlackBox", "SearchSettings", "Transfer"]
+
+
+@dataclass(frozen=True)
+class BlackBox:
+    """How to search where models give scores only.
+
+    Args:
+        queries: Most pictures that each model is asked about for one input: the original, the
+            fill, all candidates and the written file, from 3.
+        optimizer: ``linear`` learns how all scores follow the content; otherwise a name of
+            :data:`scotoma.optimize.registry.optimizers`.
+        coefficients: How many numbers say what the regions show.
+        basis: What they mean; see :data:`scotoma.protections.anonymize.content.BASES`.
+        reach: Greatest size of a number, in 255ths, for optimizers that need bounds.
+        margin: Lead, in logits, of a candidate that is worth writing.
+        batch: Candidates asked about at once, from 4.
+        seed: Of everything random.
+
+    Raises:
+        SettingsError: A value outside its range.
+    """
+
+    queries: int = 500
+    optimizer: str = "linear"
+    coefficients: int = 300
+    basis: str = "dct"
+    reach: float = 120.0
+    margin: float = 0.5
+    batch: int = 9
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"queries": 3, "coefficients": 3, "batch": 4, "seed": 0}
+        for name, lowest in least.items():
+            if not getattr(self, name) >= lowest:
+                raise SettingsError(
+                    f"expected {name} of at least {lowest}, got {getattr(self, name)}"
+                )
+        for name in ("reach", "margin"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise SettingsError(f"expected a positive {name}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

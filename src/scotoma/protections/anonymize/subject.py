@@ -53,6 +53,8 @@ class Outcome:
         after: The same on the published result.
         steps: Gradient steps taken.
         looks: Forward passes, of all models together.
+        queries: Pictures whose scores were asked, of each model that takes part, the original
+            included.
         pulls: Forward and backward passes, of all models together.
         error: What ended a failed picture.
     """
@@ -65,5 +67,6 @@ class Outcome:
     after: list[Tensor] = field(default_factory=list)
     steps: int = 0
     looks: int = 0
+    queries: int = 0
     pulls: int = 0
     error: Exception | None = None
