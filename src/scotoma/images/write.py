@@ -6,10 +6,11 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +126,7 @@ def _options(encoding: Encoding) -> dict[str, Any]:
 
 
 def write_atomically(
-    path: Path, data: bytes, *, before_rename: Callable[[Path], None] | None = None
+    path: Path, data: bytes | BinaryIO, *, before_rename: Callable[[Path], None] | None = None
 ) -> None:
     """Write a file so that it is seen whole or not at all.
 
@@ -135,7 +136,7 @@ def write_atomically(
 
     Args:
         path: Where to; its folder is made if missing.
-        data: The content.
+        data: The content, or an open file that is read to its end, a piece at a time.
         before_rename: Called with the hidden file once it is safe on disk; what it raises
             is passed on, and ``path`` stays as it was.
 
@@ -150,7 +151,10 @@ def write_atomically(
         try:
             # "x" refuses whatever appears there meanwhile, a planted link for instance.
             with part.open("xb") as file:
-                file.write(data)
+                if isinstance(data, bytes):
+                    file.write(data)
+                else:
+                    shutil.copyfileobj(data, file)
                 file.flush()
                 os.fsync(file.fileno())
             if before_rename is not None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO
 
 from scotoma import __version__
 from scotoma.core.errors import FileError, ScotomaError, SettingsError
@@ -20,7 +21,8 @@ from scotoma.images.formats import PICTURE_SUFFIXES
 from scotoma.images.read import read_file
 from scotoma.images.walk import Found, find_pictures
 from scotoma.images.write import write_atomically
-from scotoma.run.manifest import LatestEntries, Manifest, proves_done
+from scotoma.run.converters import Converted, Converter, StreamConverter
+from scotoma.run.manifest import LatestEntries, Manifest, proves_done, sha256_of
 from scotoma.run.releases import Releases
 from scotoma.run.subject import name_of
 
@@ -29,51 +31,12 @@ __all__ = [
     "ConversionSummary",
     "Converted",
     "Converter",
+    "StreamConverter",
     "convert_all",
     "fingerprint_of",
 ]
 
 _STATUSES = ("ok", "failed")
-
-
-@dataclass(frozen=True)
-class Converted:
-    """What became of one file's content.
-
-    Args:
-        data: The output's content.
-        facts: Plain data for the manifest.
-    """
-
-    data: bytes
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Converter(Protocol):
-    """Something that turns one file into another."""
-
-    @property
-    def suffix(self) -> str:
-        """Of the outputs, with its dot."""
-
-    @property
-    def private(self) -> bool:
-        """Whether nobody but the user who runs this should read the outputs."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with anything that could change an output; names no secret."""
-
-    def convert(self, data: bytes, name: str) -> Converted:
-        """Return the output for a file's content.
-
-        Args:
-            data: The content.
-            name: The file's name, for messages.
-
-        Raises:
-            ScotomaError: There can be none; the reason goes into the manifest.
-        """
 
 
 @dataclass(frozen=True)
@@ -169,7 +132,7 @@ class ConversionSummary:
 def convert_all(
     inputs: Sequence[Path],
     out: Path,
-    converter: Converter,
+    converter: Converter | StreamConverter,
     *,
     facts: Mapping[str, Any],
     suffixes: Collection[str] = PICTURE_SUFFIXES,
@@ -220,7 +183,9 @@ def fingerprint_of(**facts: Any) -> str:
 class _Folder:
     """An output folder with its manifest, open for a run."""
 
-    def __init__(self, out: Path, manifest: Manifest, converter: Converter) -> None:
+    def __init__(
+        self, out: Path, manifest: Manifest, converter: Converter | StreamConverter
+    ) -> None:
         self._out = out
         self._manifest = manifest
         self._converter = converter
@@ -228,7 +193,7 @@ class _Folder:
         self._releases = Releases(out, self._earlier, private=converter.private)
 
     @classmethod
-    def open(cls, out: Path, path: Path, converter: Converter) -> _Folder:
+    def open(cls, out: Path, path: Path, converter: Converter | StreamConverter) -> _Folder:
         LatestEntries(path, Conversion.from_json)  # another command's folder stays as it is
         return cls(out, Manifest.open(path), converter)
 
@@ -250,21 +215,49 @@ class _Folder:
             return self._fail(found, begun, error), False
 
     def _convert(self, found: Found, begun: float) -> Conversion:
+        if isinstance(self._converter, StreamConverter):
+            return self._convert_file(self._converter, found, begun)
         data = read_file(found.path)
         converted = self._converter.convert(data, found.path.name)
         sha256 = hashlib.sha256(converted.data).hexdigest()
+        sha256_in = hashlib.sha256(data).hexdigest()
+        return self._write(converted.data, found, begun, (sha256_in, sha256), converted.facts)
+
+    def _convert_file(self, converter: StreamConverter, found: Found, begun: float) -> Conversion:
+        before = sha256_of(found.path)
+        with tempfile.TemporaryFile(dir=self._out) as scratch:
+            facts = converter.convert_file(found.path, scratch)
+            if sha256_of(found.path) != before:
+                raise FileError(
+                    f"{found.path.name}: expected a file that stays as it is, got one that "
+                    "changed meanwhile; run again when it is complete"
+                )
+            scratch.seek(0)
+            sha256 = hashlib.file_digest(scratch, "sha256").hexdigest()
+            scratch.seek(0)
+            return self._write(scratch, found, begun, (before, sha256), facts)
+
+    def _write(
+        self,
+        data: bytes | BinaryIO,
+        found: Found,
+        begun: float,
+        hashes: tuple[str, str],
+        facts: Mapping[str, Any],
+    ) -> Conversion:
+        sha256_in, sha256 = hashes
         line = Conversion(
             input=name_of(found),
             output=self._releases.place(found, self._converter.suffix, sha256),
             status="ok",
             seconds=round(time.perf_counter() - begun, 4),
-            sha256_in=hashlib.sha256(data).hexdigest(),
+            sha256_in=sha256_in,
             sha256_out=sha256,
             error=None,
             settings=self._converter.fingerprint,
-            facts=converted.facts,
+            facts=facts,
         )
-        self._releases.write(converted.data, line, self._manifest.append)
+        self._releases.write(data, line, self._manifest.append)
         return line
 
     def _fail(self, found: Found, begun: float, error: Exception) -> Conversion:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from scotoma.core.errors import FileError, UnsafePathError
 from scotoma.images.walk import Found, output_path
@@ -64,14 +64,14 @@ class Releases:
             )
         return name
 
-    def write(self, data: bytes, entry: L, record: Callable[[L], None]) -> None:
+    def write(self, data: bytes | BinaryIO, entry: L, record: Callable[[L], None]) -> None:
         """Write a picture and its line in the manifest, or neither.
 
         The line comes first, while the picture still has its hidden name: a run killed in
         between leaves a line that proves nothing, never a file that nothing accounts for.
 
         Args:
-            data: The file's content.
+            data: The file's content, or an open file that holds it.
             entry: Its line; ``output`` says where it goes, ``sha256_out`` is of ``data``.
             record: Appends the line.
 
@@ -80,7 +80,9 @@ class Releases:
         """
 
         def check_and_record(part: Path) -> None:
-            if not sha256_of(part) == entry.sha256_out == hashlib.sha256(data).hexdigest():
+            found = sha256_of(part)
+            wanted = hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else found
+            if not found == entry.sha256_out == wanted:
                 raise FileError(f"{part} does not hold what was written to it; check the disk")
             if self._private:
                 part.chmod(0o600)

@@ -1,0 +1,213 @@
+"""Decode bitstreams and answer with a split network's tail: what the server does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scotoma.core.errors import BitstreamError, ModelError, ScotomaError, SettingsError
+from scotoma.images.bitstream import STREAM_SUFFIX, LatentReader
+from scotoma.images.walk import find_pictures
+from scotoma.run.entry import Answer
+
+if TYPE_CHECKING:
+    from scotoma.core.keys import KeyRing
+    from scotoma.models.split_model import SplitModel
+
+__all__ = ["STREAM_SUFFIXES", "Decoder", "FrameAnswer", "decode"]
+
+STREAM_SUFFIXES = frozenset({STREAM_SUFFIX})
+"""What counts in a folder."""
+
+
+@dataclass(frozen=True)
+class FrameAnswer:
+    """What the network says of one frame.
+
+    Args:
+        input: The stream.
+        frame: Number of the frame; of an error, how many frames came before it.
+        answers: The most probable classes, best first; empty where it failed.
+        error: Why the stream ends here.
+    """
+
+    input: str
+    frame: int
+    answers: tuple[Answer, ...]
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "input": self.input,
+            "frame": self.frame,
+            "answers": [vars(answer) for answer in self.answers],
+            "error": self.error,
+        }
+
+
+def decode(
+    streams: Sequence[Path],
+    model: SplitModel,
+    *,
+    split_digest: str,
+    ring: KeyRing | None = None,
+    top: int = 1,
+    batch_size: int = 16,
+    device: str = "cpu",
+) -> Iterator[FrameAnswer]:
+    """Yield what the network says of each frame of each stream, as soon as it is read.
+
+    A stream that is damaged somewhere is answered up to there; its last line has the error.
+
+    Args:
+        streams: Stream files, and folders of them.
+        model: Decoder and tail are used.
+        split_digest: Of the split; a stream of another is refused.
+        ring: Holds the keys that sealed them; None for open ones.
+        top: How many classes to name.
+        batch_size: Frames per network pass.
+        device: Where the network lies.
+
+    Raises:
+        FileError: An input does not exist.
+        SettingsError: ``top`` or ``batch_size`` below 1.
+    """
+    decoder = Decoder(
+        model,
+        split_digest=split_digest,
+        ring=ring,
+        top=top,
+        batch_size=batch_size,
+        device=device,
+    )
+    found = find_pictures(streams, suffixes=STREAM_SUFFIXES)
+    return (answer for each in found for answer in decoder.answer_file(each.path))
+
+
+class Decoder:
+    """Answers streams of one split.
+
+    Args:
+        model: Decoder and tail are used.
+        split_digest: Of the split.
+        ring: Holds the keys that sealed the streams; None for open ones.
+        top: How many classes to name.
+        batch_size: Frames per network pass.
+        device: Where the network lies.
+
+    Raises:
+        SettingsError: ``top`` or ``batch_size`` below 1.
+    """
+
+    def __init__(
+        self,
+        model: SplitModel,
+        *,
+        split_digest: str,
+        ring: KeyRing | None = None,
+        top: int = 1,
+        batch_size: int = 16,
+        device: str = "cpu",
+    ) -> None:
+        if not (top >= 1 and batch_size >= 1):
+            raise SettingsError(
+                f"expected top and batch_size of at least 1, got {top}, {batch_size}"
+            )
+        self._model = model.to(device)
+        self._digest = split_digest
+        self._ring = ring
+        self._top = top
+        self._batch_size = batch_size
+        self._device = device
+
+    def answer_file(self, path: Path) -> Iterator[FrameAnswer]:
+        """Yield the answers of a stream file, the error last where there is one."""
+        done = 0
+        try:
+            with path.open("rb") as source:
+                for answer in self.answer(source, str(path)):
+                    yield answer
+                    done += 1
+        except Exception as error:  # whatever is wrong with one stream, the others are answered
+            known = isinstance(error, ScotomaError)
+            text = str(error) if known else f"{type(error).__name__}: {error}"
+            yield FrameAnswer(str(path), done, (), text or type(error).__name__)
+
+    def answer(self, source: BinaryIO, name: str) -> Iterator[FrameAnswer]:
+        """Yield the answers of a stream; ``batch_size`` frames are in memory at a time.
+
+        Raises:
+            BitstreamError: Damaged, reordered, cut off, of another split, or no bitstream.
+            CipherKeyError: Sealed with a key that is not there.
+        """
+        reader = LatentReader(
+            source, name=Path(name).name, key=self._ring, model=getattr(self._model, "coder", None)
+        )
+        self._check_origin(reader, Path(name).name)
+        number = 0
+        for batch, error in _batches(iter(reader), self._batch_size):
+            for logits in self._ask(batch):
+                yield FrameAnswer(name, number, self._best(logits))
+                number += 1
+            if error is not None:
+                raise error
+
+    def _check_origin(self, reader: LatentReader, name: str) -> None:
+        found = reader.metadata.get("split")
+        if found != self._digest:
+            raise BitstreamError(
+                f"{name}: expected a stream of the split {self._digest}, got one of {found}; name "
+                "the split file that it was encoded with"
+            )
+        if reader.shape != self._model.latent_shape:
+            raise BitstreamError(
+                f"{name}: expected latents {self._model.latent_shape}, got {reader.shape}"
+            )
+
+    def _ask(self, batch: Sequence[NDArray[np.uint8]]) -> Tensor:
+        if not batch:
+            return torch.zeros(0, 1)
+        places = torch.from_numpy(np.stack(batch)).to(self._device)
+        with torch.no_grad():
+            logits = self._model.answer(places)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise ModelError(
+                f"expected logits of a classifier, got a {type(logits).__name__}; read the stream "
+                "with scotoma.images.bitstream.LatentReader and ask the tail yourself"
+            )
+        return logits.float().cpu()
+
+    def _best(self, logits: Tensor) -> tuple[Answer, ...]:
+        scores = logits.softmax(0)
+        labels = logits.topk(min(self._top, len(logits))).indices.tolist()
+        classes = self._model.description.classes
+        return tuple(
+            Answer(label, classes[label] if classes else str(label), round(float(scores[label]), 6))
+            for label in labels
+        )
+
+
+def _batches(
+    frames: Iterator[NDArray[np.uint8]], size: int
+) -> Iterator[tuple[list[NDArray[np.uint8]], Exception | None]]:
+    """Yield frames by the batch, and after the last whole ones what went wrong, if anything."""
+    while True:
+        batch: list[NDArray[np.uint8]] = []
+        try:
+            for frame in islice(frames, size):
+                batch.append(frame)
+        except Exception as error:
+            yield batch, error
+            return
+        if not batch:
+            return
+        yield batch, None
