@@ -44,6 +44,12 @@ _ALL = (
         "Nakib et al. 2017",
     ),
     Entry(
+        "fda-lines",
+        "fractal_lines:FractalLines",
+        "spheres within spheres, all lines at once: scans, parabolas, remembered slopes",
+        "this project, after Nakib et al. 2017",
+    ),
+    Entry(
         "random",
         "random_search:RandomSearch",
         "uniform random points: what any search must beat",
