@@ -19,9 +19,12 @@ from scotoma.cli import (
     attack,
     audit,
     classify,
+    compress,
+    decode,
     decrypt,
     demo,
     detect,
+    encode,
     encrypt,
     evaluate,
     keygen,
@@ -46,8 +49,11 @@ app.command("detect", help=detect.HELP)(detect.command)
 app.command("keygen", help=keygen.HELP)(keygen.command)
 app.command("encrypt", help=encrypt.HELP)(encrypt.command)
 app.command("decrypt", help=decrypt.HELP)(decrypt.command)
+app.command("encode", help=encode.HELP)(encode.command)
+app.command("decode", help=decode.HELP)(decode.command)
 app.command("adapt", help=adapt.HELP)(adapt.command)
 app.command("classify", help=classify.HELP)(classify.command)
+app.command("compress", help=compress.HELP)(compress.command)
 app.command("attack", help=attack.HELP)(attack.command)
 app.command("evaluate", help=evaluate.HELP)(evaluate.command)
 app.command("audit", help=audit.HELP, context_settings=audit.CONTEXT)(audit.command)

@@ -118,6 +118,12 @@ _enter(
     ("scotoma:FILE", "a model that scotoma train or scotoma adapt wrote"),
 )
 _enter(
+    "compressed",
+    "compressed",
+    "load_compressed",
+    ("compressed:FILE", "a model that scotoma compress wrote"),
+)
+_enter(
     "timm",
     "timm_models",
     "load_timm",
