@@ -50,6 +50,24 @@ _ALL = (
         "this project, after Nakib et al. 2017",
     ),
     Entry(
+        "cma-es",
+        "cma_es:CMAES",
+        "evolution strategy that learns a covariance matrix (library cma)",
+        "Hansen, Ostermeier 2001",
+    ),
+    Entry(
+        "de",
+        "differential_evolution:DifferentialEvolution",
+        "differential evolution (library SciPy)",
+        "Storn, Price 1997",
+    ),
+    Entry(
+        "pso",
+        "particle_swarm:ParticleSwarm",
+        "standard particle swarm of 2011 (library nevergrad)",
+        "Clerc 2012",
+    ),
+    Entry(
         "random",
         "random_search:RandomSearch",
         "uniform random points: what any search must beat",
