@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from scotoma.cli import train_split
 from scotoma.cli.console import given, print_json, progress_bar
-
-if TYPE_CHECKING:
-    from scotoma.train import loop
+from scotoma.cli.training import check_classes, check_folder, report_history, shower
 
 __all__ = ["app"]
 
@@ -53,11 +51,11 @@ def classifier(
     recipe = replace(
         Recipe(seed=seed), **given(epochs=epochs, batch_size=batch_size, dim=dim, depth=depth)
     )
-    _check_folder(out)
+    check_folder(out)
     with progress_bar("reading") as bar:
         pictures = load_class_folders(data, recipe.preprocessing, on_progress=bar.update)
         known = load_class_folders(test, recipe.preprocessing) if test else None
-        _check_classes(pictures.classes, known.classes if known else pictures.classes)
+        check_classes(pictures.classes, known.classes if known else pictures.classes)
 
     def show(epoch: Epoch) -> None:
         if not json:
@@ -136,11 +134,11 @@ def pevit(
         seed=seed,
     )
     chosen = load_recipe(Recipe, "pevit", recipe, **changes)
-    _check_folder(out)
+    check_folder(out)
     with progress_bar("reading") as bar:
         pictures = open_source(data, chosen, workers=workers, on_progress=bar.update)
         known = open_source(test, chosen, workers=workers) if test else None
-        _check_classes(pictures.classes, known.classes if known else pictures.classes)
+        check_classes(pictures.classes, known.classes if known else pictures.classes)
     with progress_bar("training", unit="steps") as bar:
         history = train(
             pictures,
@@ -151,9 +149,9 @@ def pevit(
             checkpoint=out.with_name(out.name + ".checkpoint"),
             hardware=Hardware(accelerator, devices, nodes, workers),
             on_step=bar.update,
-            on_epoch=None if json else _shower(chosen.epochs, "accuracy"),
+            on_epoch=None if json else shower(chosen.epochs, "accuracy"),
         )
-    _report(chosen, history, out, json)
+    report_history(chosen, history, out, json)
 
 
 PEYOLOS_HELP = """Train a detector that reads mixed (or shuffled) pictures without a key.
@@ -206,12 +204,12 @@ def peyolos(
         release=release, reference=reference, epochs=epochs, batch_size=batch_size, seed=seed
     )
     chosen = load_recipe(Recipe, "peyolos", recipe, **changes)
-    _check_folder(out)
+    check_folder(out)
     pictures, classes = read_boxes(boxes, data)
     known = None
     if test and test_boxes:
         held_out, others = read_boxes(test_boxes, test)
-        _check_classes(classes, others)
+        check_classes(classes, others)
         known = BoxSource(held_out, chosen.views, workers=workers)
     with progress_bar("training", unit="steps") as bar:
         history = train(
@@ -224,42 +222,9 @@ def peyolos(
             checkpoint=out.with_name(out.name + ".checkpoint"),
             hardware=Hardware(accelerator, devices, nodes, workers),
             on_step=bar.update,
-            on_epoch=None if json else _shower(chosen.epochs, "average precision"),
+            on_epoch=None if json else shower(chosen.epochs, "average precision"),
         )
-    _report(chosen, history, out, json)
+    report_history(chosen, history, out, json)
 
 
-def _report(recipe: Any, history: list[loop.Epoch], out: Path, json: bool) -> None:
-    from dataclasses import asdict
-
-    from scotoma.train.hardware import is_first_process
-
-    if not is_first_process():
-        return
-    if json:
-        print_json({"recipe": asdict(recipe), "history": [asdict(epoch) for epoch in history]})
-    else:
-        typer.echo(f"written to {out}")
-
-
-def _check_folder(out: Path) -> None:
-    from scotoma.core.errors import FileError
-
-    if not out.parent.is_dir():
-        raise FileError(f"expected an existing folder to write {out.name} to, got {out.parent}")
-
-
-def _check_classes(expected: tuple[str, ...], got: tuple[str, ...]) -> None:
-    from scotoma.core.errors import FileError
-
-    if got != expected:
-        raise FileError(f"expected the training classes {expected} in the test pictures, got {got}")
-
-
-def _shower(epochs: int, name: str) -> Callable[[loop.Epoch], None]:
-    def show(epoch: loop.Epoch) -> None:
-        score = "" if epoch.score is None else f", {name} {epoch.score:.4f}"
-        line = f"epoch {epoch.number}/{epochs}: loss {epoch.loss:.4f}{score}, {epoch.seconds:.0f} s"
-        typer.echo(line)
-
-    return show
+app.command("split", help=train_split.HELP)(train_split.command)

@@ -1,0 +1,327 @@
+"""A network in two halves with a private bottleneck between them, and its file.
+
+::
+
+    camera   images ── head ── encoder ── quantizer ──► bytes (B, c, h, w)
+    server   bytes ── quantizer ── decoder ── tail ──► what the plain network answers
+
+The file is safetensors like :mod:`scotoma.models.saved`'s, format 3: the plain network's
+weights and how to build it, where that is known, and the bottleneck's. Nothing in it is ever
+executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.core.errors import ImageError, ModelError
+from scotoma.models import saved
+from scotoma.models.blueprint import Blueprint
+from scotoma.models.bottleneck import LEVELS, Bottleneck, BottleneckSettings, Quantizer
+from scotoma.models.classifier import Classifier
+from scotoma.models.preprocessing import Preprocessing
+from scotoma.models.splits import split
+from scotoma.models.weights import fit_weights, read_weights
+
+__all__ = [
+    "FORMAT",
+    "SplitDescription",
+    "SplitModel",
+    "digest_of",
+    "is_split",
+    "load_split",
+    "open_split",
+    "save_split",
+]
+
+FORMAT = 3
+_SLACK = 1_000_000  # parameters
+_PLAIN, _BOTTLENECK, _QUANTIZER = "network.", "bottleneck.", "quantizer."
+
+
+@dataclass(frozen=True)
+class SplitDescription:
+    """What a split model is, besides its weights.
+
+    Args:
+        name: Of the plain model, for tables.
+        at: Where it is cut; a name that ``scotoma list splits`` prints.
+        preprocessing: How pictures are read.
+        classes: Name of each logit, where known.
+        bottleneck: Its shape; None sends the plain features.
+        levels: Values that an element of the latent can have.
+        blueprint: How to build the plain network anew; None where only its owner can.
+        plain_digest: Of the plain network's weights, so that no other is taken for it.
+    """
+
+    name: str
+    at: str
+    preprocessing: Preprocessing
+    classes: tuple[str, ...] | None
+    bottleneck: BottleneckSettings | None
+    levels: int = LEVELS
+    blueprint: Blueprint | None = None
+    plain_digest: str = ""
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the file's header."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "at": self.at,
+            "preprocessing": self.preprocessing.to_config(),
+            "classes": None if self.classes is None else list(self.classes),
+            "bottleneck": self.bottleneck and self.bottleneck.to_config(),
+            "levels": self.levels,
+            "blueprint": self.blueprint and self.blueprint.to_config(),
+            "plain_digest": self.plain_digest,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], path: Path) -> SplitDescription:
+        """Read what :meth:`to_config` wrote.
+
+        Raises:
+            ModelError: Another format, or a damaged header.
+        """
+        if config.get("format") != FORMAT:
+            raise ModelError(
+                f"expected a split model (format {FORMAT}) in {path}, got format "
+                f"{config.get('format')}; make one with: scotoma train split"
+            )
+        try:
+            classes, shape, blueprint = (
+                config[name] for name in ("classes", "bottleneck", "blueprint")
+            )
+            return cls(
+                name=str(config["name"]),
+                at=str(config["at"]),
+                preprocessing=Preprocessing.from_config(config["preprocessing"]),
+                classes=None if classes is None else tuple(str(name) for name in classes),
+                bottleneck=None if shape is None else BottleneckSettings.from_config(shape),
+                levels=int(config["levels"]),
+                blueprint=None if blueprint is None else Blueprint.from_config(blueprint),
+                plain_digest=str(config["plain_digest"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"the header of {path} is damaged: {error!r}") from error
+
+
+class SplitModel(nn.Module):
+    """Head, bottleneck and tail; :meth:`encode` is the camera's half, :meth:`answer` the server's.
+
+    Args:
+        network: The plain network; frozen.
+        description: Where it is cut, and what sits there.
+
+    Raises:
+        UnknownNameError: No such cut.
+        ModelError: The bottleneck was made for another cut.
+        ImageError: The cut is no grid of positions.
+
+    Security:
+        Everything of this object but the pictures is public: attackers are granted all of it.
+
+    Example::
+
+        model = load_split(Path("split.safetensors"))
+        places = model.encode(images)  # what leaves the camera: (B, c, h, w) uint8
+        logits = model.answer(places)
+    """
+
+    def __init__(self, network: nn.Module, description: SplitDescription) -> None:
+        super().__init__()
+        parts = split(network, description.at, description.preprocessing.input_size)
+        self.head, self.tail, self.point = parts.head, parts.tail, parts.point
+        self.description = description
+        shape = tuple(self.point.shape)
+        if len(shape) != 3:
+            raise ImageError(
+                f"expected a cut of (C, h, w) features, got {shape} at {description.at!r}; cut "
+                "where the network has a grid of positions"
+            )
+        settings = description.bottleneck
+        if settings is not None and settings.features != shape[0]:
+            raise ModelError(
+                f"expected a bottleneck for {shape[0]} channels at {description.at!r}, got one "
+                f"for {settings.features}"
+            )
+        self.bottleneck = None if settings is None else Bottleneck(settings)
+        channels = shape[0] if settings is None else settings.channels
+        self.quantizer = Quantizer(channels, description.levels)
+        self.eval().requires_grad_(False)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """``(c, h, w)`` of what leaves the camera."""
+        channels, down, across = self.point.shape
+        if self.bottleneck is None:
+            return channels, down, across
+        settings = self.bottleneck.settings
+        stride = settings.stride
+        return settings.channels, -(-down // stride), -(-across // stride)
+
+    def latent(self, images: Tensor) -> Tensor:
+        """Return the latent ``(B, c, h, w)`` of ``(B, 3, H, W)`` normalized pictures."""
+        features: Tensor = self.head(images)
+        return features if self.bottleneck is None else self.bottleneck.encode(features)
+
+    def quantize(self, latent: Tensor) -> Tensor:
+        """Return what leaves the camera: ``(B, c, h, w)`` uint8."""
+        return self.quantizer.quantize(latent)
+
+    def dequantize(self, places: Tensor) -> Tensor:
+        """Return the latent that bytes stand for."""
+        return self.quantizer.dequantize(places)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return what leaves the camera, of ``(B, 3, H, W)`` normalized pictures: uint8."""
+        return self.quantize(self.latent(images))
+
+    def answer(self, places: Tensor) -> Any:
+        """Return what the tail says of ``(B, c, h, w)`` uint8: logits, or a detector's maps."""
+        latent = self.dequantize(places)
+        if self.bottleneck is not None:
+            down, across = self.point.shape[1:]
+            latent = self.bottleneck.decode(latent, (down, across))
+        return self.tail(latent)
+
+    def forward(self, images: Tensor) -> Any:
+        """Return what the server answers of what the camera would send."""
+        return self.answer(self.encode(images))
+
+    @torch.no_grad()
+    def fit_range(self, batches: Iterable[Tensor], step: float = 0.0) -> None:
+        """Take the quantizer's range from normalized training pictures.
+
+        Args:
+            batches: Each ``(B, 3, H, W)``.
+            step: Of the rounding; 0 spreads the levels over the range.
+        """
+        self.quantizer.fit(torch.cat([self.latent(images).cpu() for images in batches]), step)
+
+
+def open_split(
+    classifier: Classifier,
+    at: str,
+    *,
+    bottleneck: BottleneckSettings | None = None,
+    levels: int = LEVELS,
+) -> SplitModel:
+    """Cut a classifier; its bottleneck, if any, is untrained.
+
+    Raises:
+        UnknownNameError: No such cut.
+        ModelError: No gradients flow through the model, so it cannot be cut.
+    """
+    network = classifier.network
+    if not isinstance(network, nn.Module):
+        raise ModelError(
+            f"expected a network to cut, got {classifier.name}, which gives scores alone; name "
+            "the model that it was exported from"
+        )
+    description = SplitDescription(
+        classifier.name,
+        at,
+        classifier.preprocessing,
+        classifier.classes,
+        bottleneck,
+        levels,
+        classifier.blueprint,
+        digest_of(network),
+    )
+    return SplitModel(network, description)
+
+
+def digest_of(network: nn.Module) -> str:
+    """Return 16 hexadecimal digits that change with any weight."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode() + b"\0")
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_split(path: Path, model: SplitModel, network: nn.Module, *, half: bool = False) -> None:
+    """Write a split model to ``path`` in one step.
+
+    Args:
+        path: The file, ending in ``.safetensors``.
+        model: With its trained bottleneck.
+        network: The plain network; its weights are written where a blueprint says how to build
+            it, so that the file is all that camera and server need.
+        half: Write weights as float16; the range keeps its digits.
+
+    Raises:
+        FileError: It cannot be written.
+    """
+    weights: dict[str, Tensor] = {}
+    if model.description.blueprint is not None:
+        weights |= {_PLAIN + name: value for name, value in network.state_dict().items()}
+    if model.bottleneck is not None:
+        weights |= {
+            _BOTTLENECK + name: value for name, value in model.bottleneck.state_dict().items()
+        }
+    if half:
+        weights = {n: w.half() if w.is_floating_point() else w for n, w in weights.items()}
+    weights |= {_QUANTIZER + name: value for name, value in model.quantizer.state_dict().items()}
+    saved.write_weights(path, weights, model.description.to_config())
+
+
+def is_split(path: Path) -> bool:
+    """Return whether the file is a split model.
+
+    Raises:
+        ModelError: It is missing, damaged, or not one of ours.
+    """
+    return saved.read_header(path).get("format") == FORMAT
+
+
+def load_split(path: Path, *, network: nn.Module | None = None) -> SplitModel:
+    """Return the split model that :func:`save_split` wrote.
+
+    Args:
+        path: The file.
+        network: The plain network, for a file that does not hold it.
+
+    Raises:
+        ModelError: Missing, damaged, not a split model; or the plain network is not given
+            though the file lacks it, or is another than the file's.
+    """
+    description = SplitDescription.from_config(saved.read_header(path), path)
+    weights = read_weights(path)
+    parts = {
+        prefix: {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+        for prefix in (_PLAIN, _BOTTLENECK, _QUANTIZER)
+    }
+    if description.blueprint is not None:
+        network = _built(description.blueprint, parts[_PLAIN], path)
+    elif network is None:
+        raise ModelError(
+            f"expected the plain network of {path}, which does not hold it; name "
+            f"{description.name} with --model"
+        )
+    elif digest_of(network) != description.plain_digest:
+        raise ModelError(
+            f"expected the weights that {path} was trained for ({description.plain_digest}), got "
+            f"{digest_of(network)}; name the model it was made from"
+        )
+    model = SplitModel(network, description)
+    if model.bottleneck is not None:
+        fit_weights(model.bottleneck, parts[_BOTTLENECK], path, "bottleneck")
+    fit_weights(model.quantizer, parts[_QUANTIZER], path, "quantizer")
+    return model
+
+
+def _built(blueprint: Blueprint, weights: Mapping[str, Tensor], path: Path) -> nn.Module:
+    most = 2 * sum(tensor.numel() for tensor in weights.values()) + _SLACK
+    network = blueprint.build(most=most)
+    fit_weights(network, weights, path, blueprint.architecture)
+    return network

@@ -1,0 +1,1 @@
+"""Split networks: what leaves the camera is a quantized latent."""
