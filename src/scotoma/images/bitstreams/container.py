@@ -3,14 +3,14 @@
 ::
 
     magic        8 bytes
-    header       length, JSON in its one spelling, check (8 bytes of SHA-256)
-    frame        "F", index, length, payload, check
+    header       length, JSON in its one spelling, check (4 bytes of SHA-256)
+    frame        index, 1 + length, payload, check
     ...
-    end          "E", number of frames, check
+    end          number of frames, 0, check
 
-Lengths and numbers are LEB128. Each check covers all before it: the check of the record before
-is hashed in. So a record that is damaged, left out, moved, or taken from another stream does not
-fit, and a stream without its end was cut off.
+Numbers are LEB128. Each check covers all before it: the hash of the record before is hashed in.
+So a record that is damaged, left out, moved, or taken from another stream does not fit, and a
+stream without its end was cut off.
 
 Sealed with a key, payloads are AES-256-GCM ciphertexts and checks are GCM's tags over the same.
 Lengths and the header stay readable.
@@ -35,7 +35,6 @@ MAGIC = b"\x89SCL1\r\n\n"
 """First bytes of every stream; a transfer as text would change them."""
 
 _MAX_HEADER = 1 << 20
-_FRAME, _END = b"F", b"E"
 _LONGEST_NUMBER = 9
 
 
@@ -72,25 +71,25 @@ class RecordWriter:
         if len(text) > _MAX_HEADER:
             raise BitstreamError(f"expected metadata of at most 1 MiB, got {len(text)} bytes")
         head = MAGIC + _number(len(text)) + text
-        self._chain = digest_of(head)[:CHECK_BYTES]
+        self._chain = digest_of(head)
         self._index = 0
-        sink.write(head + self._chain)
+        sink.write(head + self._chain[:CHECK_BYTES])
 
     def frame(self, payload: bytes) -> int:
         """Write the next frame's payload and return how many bytes that took."""
-        size = self._record(_FRAME, payload)
+        size = self._record(payload, is_end=False)
         self._index += 1
         return size
 
     def end(self) -> int:
         """Write the end; nothing comes after it."""
-        return self._record(_END, b"")
+        return self._record(b"", is_end=True)
 
-    def _record(self, kind: bytes, payload: bytes) -> int:
-        place = kind + _number(self._index)
-        written, check = self._guard.close(payload, self._chain + place)
-        record = place + _number(len(written)) + written + check
-        self._chain = check
+    def _record(self, payload: bytes, *, is_end: bool) -> int:
+        bound = _bound(self._chain, self._index, is_end)
+        written, check, self._chain = self._guard.close(payload, bound)
+        size = 0 if is_end else 1 + len(written)
+        record = _number(self._index) + _number(size) + written + check
         self._sink.write(record)
         return len(record)
 
@@ -129,46 +128,43 @@ class RecordReader:
         guard = self._guard_of(key)
         index = 0
         while True:
-            kind = self._source.read(1)
-            if not kind:
-                raise damaged(self._name, f"one cut off after {index} frames, without its end")
-            if kind not in (_FRAME, _END):
-                raise damaged(self._name, f"what is no record after {index} frames")
-            payload = self._payload(kind, index, guard, longest)
-            if kind == _END:
-                if payload:
-                    raise damaged(self._name, "an end with something in it")
-                if self._source.read(1):
-                    raise damaged(self._name, f"more bytes after the end of {index} frames")
-                return
+            payload = self._payload(index, guard, longest)
+            if payload is None:
+                break
             yield payload
             index += 1
+        if self._source.read(1):
+            raise damaged(self._name, f"more bytes after the end of {index} frames")
 
-    def _payload(self, kind: bytes, index: int, guard: Guard, longest: int) -> bytes:
-        what = f"frame {index}" if kind == _FRAME else f"the end after {index} frames"
-        found = self._read_number(what)
+    def _payload(self, index: int, guard: Guard, longest: int) -> bytes | None:
+        """Return the next frame's payload; None at the end."""
+        first = self._source.read(1)
+        if not first:
+            raise damaged(self._name, f"one cut off after {index} frames, without its end")
+        found = self._read_number("a record", first)
+        size = self._read_number("a record")
+        is_end = size == 0
+        what = f"the end after {index} frames" if is_end else f"frame {index}"
         if found != index:
-            raise damaged(
-                self._name,
-                f"frame {found} where frame {index} was due (reordered, or frames left out)"
-                if kind == _FRAME
-                else f"an end of {found} frames after {index}",
-            )
-        size = self._read_number(what)
-        if size > longest + guard.overhead:
+            due = f"an end of {found} frames after {index}"
+            moved = f"frame {found} where frame {index} was due (reordered, or frames left out)"
+            raise damaged(self._name, due if is_end else moved)
+        if size - 1 > longest + guard.overhead:
             raise damaged(self._name, f"{size} bytes for {what}, more than any frame has")
-        if size < guard.overhead:
+        # An open end is empty; a sealed one has its nonce, which its size of 0 does not count.
+        length = guard.overhead if is_end else size - 1
+        if length < guard.overhead:
             raise damaged(self._name, f"too few bytes for {what}")
-        written = self._read(size, what)
+        written = self._read(length, what)
         check = self._read(guard.check_bytes, what)
-        payload = guard.open(written, check, self._chain + kind + _number(index))
-        if payload is None:
+        opened = guard.open(written, check, _bound(self._chain, index, is_end))
+        if opened is None:
             raise damaged(
                 self._name,
                 f"{what} that does not match its check (damaged, or out of another stream)",
             )
-        self._chain = check
-        return payload
+        payload, self._chain = opened
+        return None if is_end else payload
 
     def _guard_of(self, key: Key | KeyRing | None) -> Guard:
         from scotoma.core.keys import KeyRing
@@ -194,8 +190,8 @@ class RecordReader:
             )
         return Seal(key)
 
-    def _read_number(self, what: str) -> int:
-        return _read_number(self._source, self._name, what)
+    def _read_number(self, what: str, first: bytes = b"") -> int:
+        return _read_number(self._source, self._name, what, first)
 
     def _read(self, size: int, what: str) -> bytes:
         return _read_exactly(self._source, size, self._name, what)
@@ -223,8 +219,8 @@ def _read_head(source: BinaryIO, name: str) -> tuple[dict[str, Any], bytes]:
     if size > _MAX_HEADER:
         raise damaged(name, f"a header of {size} bytes, more than any stream has")
     text = _read_exactly(source, size, name, "the header")
-    chain = digest_of(MAGIC + _number(size) + text)[:CHECK_BYTES]
-    if _read_exactly(source, CHECK_BYTES, name, "the header") != chain:
+    chain = digest_of(MAGIC + _number(size) + text)
+    if _read_exactly(source, CHECK_BYTES, name, "the header") != chain[:CHECK_BYTES]:
         raise damaged(name, "a header that does not match its check")
     try:
         header = json.loads(text)
@@ -243,10 +239,16 @@ def _read_exactly(source: BinaryIO, size: int, name: str, what: str) -> bytes:
     return data
 
 
-def _read_number(source: BinaryIO, name: str, what: str) -> int:
+def _bound(chain: bytes, index: int, is_end: bool) -> bytes:
+    """Return what a record's check covers besides its payload."""
+    return chain + bytes([is_end]) + _number(index)
+
+
+def _read_number(source: BinaryIO, name: str, what: str, first: bytes = b"") -> int:
     value = 0
     for place in range(_LONGEST_NUMBER):
-        (byte,) = _read_exactly(source, 1, name, what)
+        (byte,) = first or _read_exactly(source, 1, name, what)
+        first = b""
         value |= (byte & 127) << (7 * place)
         if byte < 128:
             if byte == 0 and place:

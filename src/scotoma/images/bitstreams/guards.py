@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECK_BYTES", "Checksum", "Guard", "Seal", "digest_of"]
 
-CHECK_BYTES = 8
+CHECK_BYTES = 4
 """Of a checksum."""
 
 _TAG_BYTES = 16
@@ -19,16 +19,19 @@ _PURPOSE = "bitstream"
 
 
 class Guard(Protocol):
-    """Closes payloads and opens them again; what else belongs to them is ``bound``."""
+    """Closes payloads and opens them again; what else belongs to them is ``bound``.
+
+    Both also return what the next record is bound to.
+    """
 
     overhead: int
     check_bytes: int
 
-    def close(self, payload: bytes, bound: bytes) -> tuple[bytes, bytes]:
-        """Return the payload as written, and its check."""
+    def close(self, payload: bytes, bound: bytes) -> tuple[bytes, bytes, bytes]:
+        """Return the payload as written, its check, and the next one's bond."""
 
-    def open(self, written: bytes, check: bytes, bound: bytes) -> bytes | None:
-        """Return the payload; None where anything was changed."""
+    def open(self, written: bytes, check: bytes, bound: bytes) -> tuple[bytes, bytes] | None:
+        """Return the payload and the next one's bond; None where anything was changed."""
 
 
 class Checksum:
@@ -37,13 +40,15 @@ class Checksum:
     overhead = 0
     check_bytes = CHECK_BYTES
 
-    def close(self, payload: bytes, bound: bytes) -> tuple[bytes, bytes]:
-        """Return the payload as written, and its check."""
-        return payload, digest_of(bound, payload)[:CHECK_BYTES]
+    def close(self, payload: bytes, bound: bytes) -> tuple[bytes, bytes, bytes]:
+        """Return the payload as written, its check, and the next one's bond."""
+        digest = digest_of(bound, payload)
+        return payload, digest[:CHECK_BYTES], digest
 
-    def open(self, written: bytes, check: bytes, bound: bytes) -> bytes | None:
-        """Return the payload; None where anything was changed."""
-        return written if self.close(written, bound)[1] == check else None
+    def open(self, written: bytes, check: bytes, bound: bytes) -> tuple[bytes, bytes] | None:
+        """Return the payload and the next one's bond; None where anything was changed."""
+        digest = digest_of(bound, written)
+        return (written, digest) if digest[:CHECK_BYTES] == check else None
 
 
 class Seal:
@@ -64,19 +69,20 @@ class Seal:
         self._key = key.subkey(_PURPOSE)
         self._cipher = AESGCM(export_secret(self._key))
 
-    def close(self, payload: bytes, bound: bytes) -> tuple[bytes, bytes]:
-        """Return the payload as written, and its check."""
+    def close(self, payload: bytes, bound: bytes) -> tuple[bytes, bytes, bytes]:
+        """Return the payload as written, its check, and the next one's bond."""
         nonce = self._key.mac(digest_of(bound, payload))[:_NONCE_BYTES]
         sealed = self._cipher.encrypt(nonce, payload, bound)
-        return nonce + sealed[:-_TAG_BYTES], sealed[-_TAG_BYTES:]
+        tag = sealed[-_TAG_BYTES:]
+        return nonce + sealed[:-_TAG_BYTES], tag, tag
 
-    def open(self, written: bytes, check: bytes, bound: bytes) -> bytes | None:
-        """Return the payload; None where anything was changed."""
+    def open(self, written: bytes, check: bytes, bound: bytes) -> tuple[bytes, bytes] | None:
+        """Return the payload and the next one's bond; None where anything was changed."""
         from cryptography.exceptions import InvalidTag
 
         try:
             nonce, sealed = written[:_NONCE_BYTES], written[_NONCE_BYTES:]
-            return self._cipher.decrypt(nonce, sealed + check, bound)
+            return self._cipher.decrypt(nonce, sealed + check, bound), check
         except InvalidTag:
             return None
 
