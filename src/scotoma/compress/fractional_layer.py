@@ -89,12 +89,11 @@ class FractionalLayer:
         a gradient of zero.
         """
         atoms = fractional_shape(self.shapes, self.size)
-        # The sum over atoms is a matrix product where shapes are shared: nothing of the size
-        # (out, in, M, height, width) is made.
-        kernels = torch.einsum("oim,oimhw->oihw", self.amplitudes, _spread(atoms, self.mask))
+        # A shape that is shared enters a product once; it is not copied for each kernel.
+        if self.shapes.shape[0] == 1 != self.mask.shape[0]:
+            kernels = torch.einsum("oim,mhw->oihw", self.amplitudes, atoms[0, 0])
+        elif self.shapes.shape[1] == 1:
+            kernels = torch.einsum("oim,omhw->oihw", self.amplitudes, atoms[:, 0])
+        else:
+            kernels = (self.amplitudes[..., None, None] * atoms).sum(2)
         return torch.where(self.mask[..., None, None], kernels, self.plain)
-
-
-def _spread(atoms: Tensor, mask: Tensor) -> Tensor:
-    """View shared shapes as one for each kernel."""
-    return atoms.expand(*mask.shape, *atoms.shape[2:])
