@@ -14,25 +14,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from scotoma.core.errors import ImageError, ModelError
+from scotoma.core.errors import CodingError, ImageError, ModelError
 from scotoma.models import saved
+from scotoma.models.assembly import freeze
 from scotoma.models.blueprint import Blueprint
 from scotoma.models.bottleneck import LEVELS, Bottleneck, BottleneckSettings, Quantizer
 from scotoma.models.classifier import Classifier
-from scotoma.models.preprocessing import Preprocessing
+from scotoma.models.split_description import FORMAT, SplitDescription
 from scotoma.models.splits import split
 from scotoma.models.weights import fit_weights, read_weights
+from scotoma.ops.latent_coding import LatentModel
+from scotoma.ops.latent_fitting import fit_latent_model
 
 __all__ = [
-    "FORMAT",
-    "SplitDescription",
     "SplitModel",
     "digest_of",
     "is_split",
@@ -41,77 +41,8 @@ __all__ = [
     "save_split",
 ]
 
-FORMAT = 3
 _SLACK = 1_000_000  # parameters
-_PLAIN, _BOTTLENECK, _QUANTIZER = "network.", "bottleneck.", "quantizer."
-
-
-@dataclass(frozen=True)
-class SplitDescription:
-    """What a split model is, besides its weights.
-
-    Args:
-        name: Of the plain model, for tables.
-        at: Where it is cut; a name that ``scotoma list splits`` prints.
-        preprocessing: How pictures are read.
-        classes: Name of each logit, where known.
-        bottleneck: Its shape; None sends the plain features.
-        levels: Values that an element of the latent can have.
-        blueprint: How to build the plain network anew; None where only its owner can.
-        plain_digest: Of the plain network's weights, so that no other is taken for it.
-    """
-
-    name: str
-    at: str
-    preprocessing: Preprocessing
-    classes: tuple[str, ...] | None
-    bottleneck: BottleneckSettings | None
-    levels: int = LEVELS
-    blueprint: Blueprint | None = None
-    plain_digest: str = ""
-
-    def to_config(self) -> dict[str, Any]:
-        """Return the file's header."""
-        return {
-            "format": FORMAT,
-            "name": self.name,
-            "at": self.at,
-            "preprocessing": self.preprocessing.to_config(),
-            "classes": None if self.classes is None else list(self.classes),
-            "bottleneck": self.bottleneck and self.bottleneck.to_config(),
-            "levels": self.levels,
-            "blueprint": self.blueprint and self.blueprint.to_config(),
-            "plain_digest": self.plain_digest,
-        }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], path: Path) -> SplitDescription:
-        """Read what :meth:`to_config` wrote.
-
-        Raises:
-            ModelError: Another format, or a damaged header.
-        """
-        if config.get("format") != FORMAT:
-            raise ModelError(
-                f"expected a split model (format {FORMAT}) in {path}, got format "
-                f"{config.get('format')}; make one with: scotoma train split"
-            )
-        try:
-            classes, shape, blueprint = (
-                config[name] for name in ("classes", "bottleneck", "blueprint")
-            )
-            return cls(
-                name=str(config["name"]),
-                at=str(config["at"]),
-                preprocessing=Preprocessing.from_config(config["preprocessing"]),
-                classes=None if classes is None else tuple(str(name) for name in classes),
-                bottleneck=None if shape is None else BottleneckSettings.from_config(shape),
-                levels=int(config["levels"]),
-                blueprint=None if blueprint is None else Blueprint.from_config(blueprint),
-                plain_digest=str(config["plain_digest"]),
-            )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"the header of {path} is damaged: {error!r}") from error
+_PLAIN, _BOTTLENECK, _QUANTIZER, _CODER = "network.", "bottleneck.", "quantizer.", "coder."
 
 
 class SplitModel(nn.Module):
@@ -125,6 +56,8 @@ class SplitModel(nn.Module):
         UnknownNameError: No such cut.
         ModelError: The bottleneck was made for another cut.
         ImageError: The cut is no grid of positions.
+
+    ``coder`` tells the entropy coder how these latents look; None until :meth:`fit_coder`.
 
     Security:
         Everything of this object but the pictures is public: attackers are granted all of it.
@@ -156,6 +89,7 @@ class SplitModel(nn.Module):
         self.bottleneck = None if settings is None else Bottleneck(settings)
         channels = shape[0] if settings is None else settings.channels
         self.quantizer = Quantizer(channels, description.levels)
+        self.coder: LatentModel | None = None
         self.eval().requires_grad_(False)
 
     @property
@@ -206,6 +140,16 @@ class SplitModel(nn.Module):
             step: Of the rounding; 0 spreads the levels over the range.
         """
         self.quantizer.fit(torch.cat([self.latent(images).cpu() for images in batches]), step)
+
+    @torch.no_grad()
+    def fit_coder(self, batches: Iterable[Tensor]) -> None:
+        """Learn how the entropy coder predicts these latents, from normalized training pictures.
+
+        Args:
+            batches: Each ``(B, 3, H, W)``.
+        """
+        places = torch.cat([self.encode(images).cpu() for images in batches])
+        self.coder = fit_latent_model(places.numpy())
 
 
 def open_split(
@@ -272,6 +216,9 @@ def save_split(path: Path, model: SplitModel, network: nn.Module, *, half: bool 
     if half:
         weights = {n: w.half() if w.is_floating_point() else w for n, w in weights.items()}
     weights |= {_QUANTIZER + name: value for name, value in model.quantizer.state_dict().items()}
+    if model.coder is not None:
+        arrays = model.coder.to_arrays()
+        weights |= {_CODER + name: torch.from_numpy(array) for name, array in arrays.items()}
     saved.write_weights(path, weights, model.description.to_config())
 
 
@@ -299,7 +246,7 @@ def load_split(path: Path, *, network: nn.Module | None = None) -> SplitModel:
     weights = read_weights(path)
     parts = {
         prefix: {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
-        for prefix in (_PLAIN, _BOTTLENECK, _QUANTIZER)
+        for prefix in (_PLAIN, _BOTTLENECK, _QUANTIZER, _CODER)
     }
     if description.blueprint is not None:
         network = _built(description.blueprint, parts[_PLAIN], path)
@@ -317,6 +264,12 @@ def load_split(path: Path, *, network: nn.Module | None = None) -> SplitModel:
     if model.bottleneck is not None:
         fit_weights(model.bottleneck, parts[_BOTTLENECK], path, "bottleneck")
     fit_weights(model.quantizer, parts[_QUANTIZER], path, "quantizer")
+    if parts[_CODER]:
+        arrays = {name: tensor.numpy() for name, tensor in parts[_CODER].items()}
+        try:
+            model.coder = LatentModel.from_arrays(arrays)
+        except CodingError as error:
+            raise ModelError(f"the coder in {path} is damaged: {error}") from error
     return model
 
 
@@ -324,4 +277,4 @@ def _built(blueprint: Blueprint, weights: Mapping[str, Tensor], path: Path) -> n
     most = 2 * sum(tensor.numel() for tensor in weights.values()) + _SLACK
     network = blueprint.build(most=most)
     fit_weights(network, weights, path, blueprint.architecture)
-    return network
+    return freeze(network, "cpu")

@@ -35,7 +35,7 @@ from scotoma.train.hardware import Hardware, Share, start
 from scotoma.train.loop import Epoch
 from scotoma.train.sources import FileSource, MemorySource, Source
 from scotoma.train.split_adversaries import ADVERSARIES
-from scotoma.train.split_loop import Duel, fit_range
+from scotoma.train.split_loop import Duel, first_pictures, fit_range
 from scotoma.train.split_losses import TASKS
 
 __all__ = ["Recipe", "logits_of", "open_source", "prepare", "train"]
@@ -54,6 +54,7 @@ class Recipe:
         levels: Values that an element of the latent can have, 2 to 256.
         step: Of the rounding, which training then sees; 0 spreads the levels over ±6σ.
         task: What the task is learned from: ``labels``, or ``answers`` of the plain network.
+        imitation: Weight, while the task is learned alone, of features unlike the plain ones.
         compressibility: Weight of the paper's compressibility loss, ``w_c``.
         rate: Weight of the bits per pixel that the latents need; needs a ``step``.
         reconstruction: Weight of the adversaries' loss, ``w_rec``.
@@ -74,7 +75,7 @@ class Recipe:
         auto_augment: timm's policy, for pictures read from files as they are needed; empty for
             pictures in memory that are mirrored and shifted.
         shift: Largest random translation of pictures in memory, in pixels.
-        calibration: Training pictures that tell the range of the latents.
+        calibration: Training pictures that tell the range of the latents, and the coder's model.
         bfloat16: Compute in bfloat16 (autocast); weights stay float32.
         half_weights: Write weights as float16.
         seed: Of weights, order and augmentation.
@@ -86,6 +87,7 @@ class Recipe:
     levels: int = LEVELS
     step: float = 0.0
     task: str = "labels"
+    imitation: float = 0.0
     compressibility: float = 0.0
     rate: float = 0.0
     reconstruction: float = 0.0
@@ -120,7 +122,7 @@ class Recipe:
         least = (
             *(self.channels, self.hidden, self.adversary_width, self.restart_epochs),
             *(self.alone_epochs, self.step, self.compressibility, self.rate, self.shift),
-            *(self.reconstruction, self.sobel, self.weight_decay, self.clip_norm),
+            *(self.reconstruction, self.sobel, self.weight_decay, self.clip_norm, self.imitation),
         )
         if not all(0 <= value < math.inf for value in least):
             raise SettingsError(f"expected no negative or infinite settings, got {self}")
@@ -264,6 +266,7 @@ def train(
     duel = Duel(fabric, model, source, recipe, text, labels)
     history = duel.run(test, checkpoint=checkpoint, on_step=on_step, on_epoch=on_epoch)
     fit_range(model, source, recipe, fabric.device)
+    model.fit_coder(first_pictures(source, recipe.calibration, fabric.device))
     network = classifier.network
     if fabric.is_global_zero and isinstance(network, nn.Module):
         save_split(output, model.cpu(), network, half=recipe.half_weights)

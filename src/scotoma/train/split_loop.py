@@ -7,7 +7,7 @@ from a checkpoint ends in the same weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -24,7 +24,7 @@ from scotoma.train.hardware import Share, generator_for, seeded, stream_seed
 from scotoma.train.loop import Epoch, Schedule, adamw
 from scotoma.train.sources import Source
 from scotoma.train.split_adversaries import Population
-from scotoma.train.split_losses import Prior, compressibility, rounded, task_loss
+from scotoma.train.split_losses import Prior, answer_loss, compressibility, rounded, task_loss
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from scotoma.train.split import Recipe
 
-__all__ = ["Duel", "accuracy", "fit_range"]
+__all__ = ["Duel", "accuracy", "first_pictures", "fit_range"]
 
 _MOMENTUM = 0.937
 _MOST_WIDE = 128
@@ -156,6 +156,8 @@ class Duel:
             self._attack(sent.detach(), pictures)
         with self.fabric.autocast():
             loss = task_loss(recipe.task, self.model.tail(decoded), plain, labels)
+        if recipe.imitation > 0 and not limited:
+            loss = loss + recipe.imitation * answer_loss([decoded], [features])
         if limited and recipe.compressibility > 0:
             loss = loss + recipe.compressibility * compressibility(sent.float())
         if recipe.rate > 0:
@@ -278,17 +280,18 @@ def _optimizer(coder: nn.Module, recipe: Recipe) -> Optimizer:
     )
 
 
-@torch.no_grad()
 def fit_range(model: SplitModel, source: Source, recipe: Recipe, device: torch.device) -> None:
     """Take the range of the latents from the first training pictures, whole and unchanged."""
-    latents: list[Tensor] = []
-    found = 0
+    model.fit_range(first_pictures(source, recipe.calibration, device), recipe.step)
+
+
+def first_pictures(source: Source, count: int, device: torch.device) -> Iterator[Tensor]:
+    """Yield the first pictures of a source in batches, as the model reads them."""
     for images, _ in source.evaluation(Share()):
-        latents.append(model.latent(images[: recipe.calibration - found].to(device)))
-        found += len(latents[-1])
-        if found >= recipe.calibration:
-            break
-    model.quantizer.fit(torch.cat(latents), recipe.step)
+        if count <= 0:
+            return
+        yield images[:count].to(device)
+        count -= len(images)
 
 
 @torch.no_grad()

@@ -43,6 +43,7 @@ def _opened(classifier: Classifier, stride: int = 1) -> SplitModel:
     bottleneck = BottleneckSettings(24, 5, 8, stride)
     model = open_split(classifier, _AT, bottleneck=bottleneck)
     model.fit_range([_images()])
+    model.fit_coder([_images(32)])
     return model
 
 
@@ -79,6 +80,9 @@ def test_a_file_gives_back_the_same_bytes_and_answers(
     images = _images()
     assert is_split(path)
     assert again.description == model.description
+    assert again.coder is not None
+    assert model.coder is not None
+    assert again.coder.digest == model.coder.digest
     assert torch.equal(again.encode(images), model.encode(images))
     places = model.encode(images)
     assert torch.equal(again.answer(places), model.answer(places))

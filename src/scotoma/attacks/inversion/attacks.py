@@ -33,6 +33,8 @@ __all__ = [
     "ChosenConvInversion",
     "ChosenTransformerInversion",
     "ConvInversion",
+    "FeatureConvInversion",
+    "FeatureTransformerInversion",
     "FittedInversion",
     "OtherKeyConvInversion",
     "OtherKeyTransformerInversion",
@@ -71,6 +73,7 @@ class _Inversion:
     needs: ClassVar[frozenset[str]]
     _architecture: ClassVar[str]
     _way: ClassVar[str]
+    _squared: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not (self.depth >= 1 and self.width >= 0 and self.width % 32 == 0):
@@ -144,6 +147,7 @@ class _Inversion:
             self.learning_rate,
             sobel_weight=self.sobel_weight,
             device=self.device,
+            squared=self._squared,
         )
 
     def _recipe(self, geometry: Geometry, source: Source) -> str:
@@ -219,6 +223,22 @@ class TransformerInversion(_Inversion):
     needs = frozenset({"pairs"})
     _architecture = "transformer"
     _way = "pairs"
+
+
+class FeatureConvInversion(ConvInversion):
+    """Convolutions by squared errors, from features of the attacker's own pictures.
+
+    What a split network sends has no key: the attacker makes pairs at will, and squared errors
+    are what PSNR counts.
+    """
+
+    _squared = True
+
+
+class FeatureTransformerInversion(TransformerInversion):
+    """Attention by squared errors, from features of the attacker's own pictures."""
+
+    _squared = True
 
 
 class ChosenConvInversion(_Inversion):

@@ -46,6 +46,7 @@ class Training:
         weight_decay: Of AdamW.
         sobel_weight: Of the edges in the loss; 0 for plain L1.
         device: Of torch, where the network is.
+        squared: Learn by squared errors, which is what PSNR counts, instead of L1.
 
     Raises:
         SettingsError: A value out of range.
@@ -58,6 +59,7 @@ class Training:
     weight_decay: float = 1e-4
     sobel_weight: float = 0.0
     device: str = "cpu"
+    squared: bool = False
 
     def __post_init__(self) -> None:
         if not (self.steps >= 1 and self.batch_size >= 1 and self.warmup_steps >= 0):
@@ -101,15 +103,21 @@ def step_generator(seed: int, *labels: object) -> Generator:
 
 
 def reconstruction_loss(
-    guesses: Tensor, originals: Tensor, sobel_weight: float = 0.0, weight: Tensor | None = None
+    guesses: Tensor,
+    originals: Tensor,
+    sobel_weight: float = 0.0,
+    weight: Tensor | None = None,
+    *,
+    squared: bool = False,
 ) -> Tensor:
-    """Return the mean absolute error, and that of edges if asked.
+    """Return the mean absolute (or squared) error, and the absolute one of edges if asked.
 
     Args:
         guesses: ``(B, 3, H, W)``.
         originals: The same, in [0, 1].
         sobel_weight: Of ``L1(Sobel(Y), Sobel(Ŷ))``, Y luma.
         weight: ``(B, 1, H, W)`` in [0, 1]; None is 1 everywhere.
+        squared: Of the values; edges are always absolute.
 
     Source:
         Azizian, Bajić, Privacy-Preserving Feature Coding for Machines, PCS 2022 (there 5).
@@ -117,7 +125,8 @@ def reconstruction_loss(
     weight = torch.ones_like(originals[:, :1]) if weight is None else weight
     error = guesses - originals
     total = weight.sum().clamp(min=1)
-    loss = (error.abs() * weight).sum() / (3 * total)
+    size = error.square() if squared else error.abs()
+    loss = (size * weight).sum() / (3 * total)
     if sobel_weight > 0:
         luma = (error * error.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
         edges = F.conv2d(F.pad(luma, (1, 1, 1, 1), mode="replicate"), _sobel().to(luma))
@@ -197,7 +206,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = training.learning_rate * rise
         weight = self.lesson.weight(inputs) if self.lesson.weight else None
-        loss = reconstruction_loss(self.network(inputs), originals, training.sobel_weight, weight)
+        loss = self._loss(self.network(inputs), originals, weight)
         if not bool(loss.isfinite()):
             raise SettingsError(
                 f"expected a finite loss, got {float(loss.detach())} at step {self.step + 1}; "
@@ -224,7 +233,7 @@ class _Run:
             true = originals[start : start + size].to(self.training.device)
             weight = self.lesson.weight(part) if self.lesson.weight else None
             guesses = self.average(part)
-            loss = reconstruction_loss(guesses, true, self.training.sobel_weight, weight)
+            loss = self._loss(guesses, true, weight)
             sums[0] += len(part) * float(loss)
             sums[1] += float(_psnr_db(guesses, true, weight).sum())
         point = Point(self.step, sums[0] / len(inputs), sums[1] / len(inputs))
@@ -232,6 +241,10 @@ class _Run:
             state = self.average.state_dict()
             self.best = {name: value.clone() for name, value in state.items()}
         self.history.append(point)
+
+    def _loss(self, guesses: Tensor, originals: Tensor, weight: Tensor | None) -> Tensor:
+        edges, squared = self.training.sobel_weight, self.training.squared
+        return reconstruction_loss(guesses, originals, edges, weight, squared=squared)
 
     def keep(self, path: Path) -> None:
         state = {
@@ -266,6 +279,9 @@ class _Run:
     @property
     def _recipe(self) -> str:
         settings = {**asdict(self.training), "steps": None, "device": None}
+        if not settings.pop("squared"):  # as checkpoints from before there was a choice have it
+            return f"{settings} {self.lesson.seed} {self.lesson.recipe}"
+        settings["squared"] = True
         return f"{settings} {self.lesson.seed} {self.lesson.recipe}"
 
 
