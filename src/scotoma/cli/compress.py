@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scotoma.cli.console import given, print_json, progress_bar, use_device
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from scotoma.compress.pictures import Pictures
+    from scotoma.run.compress import Tensors, Tune
 
 __all__ = ["HELP", "command"]
 
@@ -38,6 +44,12 @@ def command(
     prune: Annotated[
         float | None, typer.Option(help="With --bits: share of weights that become zero.")
     ] = None,
+    fractional: Annotated[
+        float | None, typer.Option(help="Share of kernels that become fractional filters.")
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option(help="Fine-tune each file tried, so many passes over the pictures.")
+    ] = 0,
     held_out: Annotated[
         int | None, typer.Option(help="Pictures on which the loss is measured.")
     ] = None,
@@ -54,7 +66,14 @@ def command(
         budget = 1.0
     settings = CompressSettings(
         seed=seed,
-        **given(budget=budget, price=price, bits=bits, prune=prune, held_out=held_out),
+        **given(
+            budget=budget,
+            price=price,
+            bits=bits,
+            prune=prune,
+            fractional=fractional,
+            held_out=held_out,
+        ),
     )
     use_device(device)
 
@@ -71,6 +90,7 @@ def command(
             pictures,
             out,
             settings,
+            tune=_tuner(epochs, seed) if epochs else None,
             onnx=onnx,
             on_try=lambda tries, size, lost: bar.update(
                 tries, settings.tries, f"{size / 1000:.1f} kB, {lost:+.2f} points lost"
@@ -94,3 +114,14 @@ def command(
             err=True,
         )
         raise typer.Exit(3)
+
+
+def _tuner(epochs: int, seed: int) -> Tune:
+    from scotoma.train.compressed import TuneSettings, fine_tune
+
+    settings = TuneSettings(epochs=epochs, seed=seed)
+
+    def tune(network: nn.Module, tensors: Tensors, pictures: Pictures, price: float) -> Tensors:
+        return fine_tune(network, tensors, pictures, price, settings)
+
+    return tune

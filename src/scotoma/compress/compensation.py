@@ -39,7 +39,13 @@ class PricedLayer:
 
 
 def price_layer(
-    weight: Tensor, bias: Tensor | None, moment: Tensor, importance: Tensor, price: float
+    weight: Tensor,
+    bias: Tensor | None,
+    moment: Tensor,
+    importance: Tensor,
+    price: float,
+    *,
+    fixed: tuple[Tensor, Tensor] | None = None,
 ) -> PricedLayer:
     """Return the layer at the step, and rounded to the integers, that cost least.
 
@@ -50,6 +56,8 @@ def price_layer(
             :func:`~scotoma.compress.moments.find_moments` returns it.
         importance: ``(out,)``: what a squared error of 1 of an output costs.
         price: What a bit costs, above 0.
+        fixed: ``(mask, values)`` of the weight's shape: weights that are something else in the
+            file, whose integers are 0 and whose errors the others make up for.
 
     Source:
         Frantar, Ashkboos, Hoefler, Alistarh, GPTQ: Accurate Post-Training Quantization for
@@ -64,12 +72,15 @@ def price_layer(
     if bias is not None:
         first = bias.detach().double().reshape(groups, -1, 1)
     rows = torch.cat([rows, first], 2)
+    if fixed is not None:
+        mask, values = fixed
+        fixed = mask.reshape(rows[..., :-1].shape), values.double().reshape(rows[..., :-1].shape)
     factor = _factor(moment.double())
     strength = importance.double().reshape(groups, -1)
     free = torch.diagonal(factor, dim1=1, dim2=2)[:, :-1].square().reciprocal()
     middle = _theoretical(float((strength[..., None] * free[:, None]).mean()), price)
     tried = (
-        (*_compensated(rows, factor, strength, price, middle + offset), middle + offset)
+        (*_compensated(rows, factor, strength, price, middle + offset, fixed), middle + offset)
         for offset in _TRIED
     )
     total, codes, left, exponent = min(tried, key=lambda each: each[0])
@@ -100,14 +111,20 @@ def _theoretical(worth: float, price: float) -> int:
 
 
 def _compensated(
-    rows: Tensor, factor: Tensor, strength: Tensor, price: float, exponent: int
+    rows: Tensor,
+    factor: Tensor,
+    strength: Tensor,
+    price: float,
+    exponent: int,
+    fixed: tuple[Tensor, Tensor] | None,
 ) -> tuple[float, Tensor, Tensor]:
     """Return total cost, integers, and what is left for the bias."""
     step = step_of(exponent)
     rows = rows / step
     count = rows.shape[2] - 1
     # What rounding without compensation would make of it tells what integers will cost.
-    bits, middle = bits_of(_shrunk(rows[..., :-1]))
+    coded = rows[..., :-1]
+    bits, middle = bits_of(_shrunk(coded if fixed is None else coded[~fixed[0]]))
     bits = price * bits.double()
     codes = torch.empty_like(rows[..., :-1])
     error = torch.zeros((), dtype=torch.float64)
@@ -121,6 +138,11 @@ def _compensated(
         least, which = each.min(0)
         chosen = choices.gather(0, which[None])[0]
         codes[..., column] = chosen
+        if fixed is not None:
+            mask, values = fixed[0][..., column], fixed[1][..., column] / step
+            codes[..., column] = torch.where(mask, 0, chosen)
+            least = torch.where(mask, worth * (values - now).square(), least)
+            chosen = torch.where(mask, values, chosen)
         error += least.sum()
         wrong = (now - chosen) / pivot
         rest = factor[:, None, column, column + 1 :]
@@ -130,4 +152,4 @@ def _compensated(
 
 def _shrunk(scaled: Tensor) -> Tensor:
     codes = scaled.sign() * (scaled.abs() - 0.1).round().clamp(0, _MOST_CODE)
-    return codes.reshape(-1)
+    return codes.reshape(-1) if codes.numel() else torch.zeros(1).double()

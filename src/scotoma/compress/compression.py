@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor, nn
 
 from scotoma.compress.compensation import price_layer
+from scotoma.compress.fractional import FractionalFits, fractional_tensor
 from scotoma.compress.importance import find_importance, smooth_importance
 from scotoma.compress.moments import find_moments, is_layer
 from scotoma.compress.pruning import prune_smallest
@@ -64,6 +66,7 @@ class Pricing:
 
     def __init__(self, network: nn.Module, pictures: Pictures, *, seed: int) -> None:
         self._network = network
+        self._fitted: FractionalFits | None = None
         generator = Generator().manual_seed(seed)
         small = (images for images, _ in pictures.batches(_GRADIENT_BATCH))
         importance = find_importance(network, small, generator=generator)
@@ -71,16 +74,19 @@ class Pricing:
         large = (images for images, _ in pictures.batches())
         self._moments = find_moments(network, large, generator=generator)
 
-    def at(self, price: float) -> dict[str, GridTensor]:
+    def at(self, price: float, *, fractional: float = 0.0) -> dict[str, CompressedTensor]:
         """Return all tensors that a file holds, at one price for a bit.
 
         Args:
             price: In nats of divergence a picture.
+            fractional: Share of the kernels of 3×3 and more that are fractional filters, those
+                that lose least by it.
         """
-        found: dict[str, GridTensor] = {}
+        masks = self._fits().choose(fractional) if fractional else {}
+        found: dict[str, CompressedTensor] = {}
         for name, module in self._network.named_modules():
             if is_layer(module) and name in self._moments:
-                found |= self._layer(name, module, price)
+                found |= self._layer(name, module, price, masks)
         state = self._network.state_dict()
         names = stored_names(self._network)
         for name in names:
@@ -88,20 +94,45 @@ class Pricing:
                 found[name] = self._other(name, state[name], price)
         return {name: found[name] for name in names}
 
-    def _layer(self, name: str, module: nn.Module, price: float) -> dict[str, GridTensor]:
+    def _layer(
+        self, name: str, module: nn.Module, price: float, masks: Mapping[str, Tensor]
+    ) -> dict[str, CompressedTensor]:
         prefix = f"{name}." if name else ""
-        weight, bias = module.get_parameter("weight"), getattr(module, "bias", None)
-        priced = price_layer(
-            weight.detach().cpu(),
+        weight = module.get_parameter("weight").detach().cpu()
+        bias = getattr(module, "bias", None)
+        given = (
+            weight,
             None if bias is None else bias.detach().cpu(),
             self._moments[name],
             self._worth(name, prefix),
             price,
         )
-        parts = {f"{prefix}weight": priced.weight}
+        priced = price_layer(*given)
+        parts: dict[str, CompressedTensor] = {f"{prefix}weight": priced.weight}
+        mask = masks.get(f"{prefix}weight")
+        if mask is not None and bool(mask.any()):
+            # Amplitudes are as fine as the layer's weights turned out to be.
+            exponent = int(priced.weight.exponents)
+            shapes = self._fits().shapes[f"{prefix}weight"]
+            tensor = fractional_tensor(weight, shapes, mask, exponent)
+            every = mask[..., None, None].expand(weight.shape)
+            priced = price_layer(*given, fixed=(every, tensor.values()))
+            parts[f"{prefix}weight"] = replace(tensor, plain=priced.weight)
         if priced.bias is not None:
             parts[f"{prefix}bias"] = priced.bias
         return parts
+
+    def _fits(self) -> FractionalFits:
+        if self._fitted is None:
+            weights = {
+                f"{name}.weight" if name else "weight": module.get_parameter("weight")
+                for name, module in self._network.named_modules()
+                if is_layer(module)
+            }
+            weights = {name: weight.detach().cpu() for name, weight in weights.items()}
+            importance = {name: value.cpu() for name, value in self._importance.items()}
+            self._fitted = FractionalFits(weights, importance)
+        return self._fitted
 
     def _worth(self, name: str, prefix: str) -> Tensor:
         """Return what a squared error of 1 of each output costs.

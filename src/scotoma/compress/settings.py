@@ -24,6 +24,8 @@ class CompressSettings:
             quantization.
         prune: Share of the weights that become zero first, the smallest, in [0, 1); only with
             ``bits``, for a price leaves out what is not worth it.
+        fractional: Share of the kernels of 3×3 and more that become fractional filters, those
+            that lose least by it, in [0, 1]; not with ``bits``.
         held_out: Pictures on which the budget is measured.
         fitting: Pictures on which it is found what weights are worth.
         tries: Files that are made and measured to meet the budget.
@@ -37,6 +39,7 @@ class CompressSettings:
     price: float | None = None
     bits: int | None = None
     prune: float = 0.0
+    fractional: float = 0.0
     held_out: int = 2000
     fitting: int = 1000
     tries: int = 8
@@ -61,6 +64,10 @@ class CompressSettings:
             raise SettingsError(f"expected prune in [0, 1), got {self.prune}")
         if self.prune and self.bits is None:
             raise SettingsError("expected bits beside prune; a price leaves weights out by itself")
+        if not 0 <= self.fractional <= 1:
+            raise SettingsError(f"expected fractional in [0, 1], got {self.fractional}")
+        if self.fractional and self.bits is not None:
+            raise SettingsError("expected a budget or a price beside fractional, got bits")
         for name in ("held_out", "fitting", "tries"):
             if not getattr(self, name) >= 1:
                 raise SettingsError(f"expected {name} of 1 or more, got {getattr(self, name)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -122,19 +122,15 @@ def write_tensors(tensors: Mapping[str, CompressedTensor]) -> bytes:
         MissingExtraError: constriction is not installed.
     """
     found = list(tensors.values())
-    arrays = [_arrays(tensor) for tensor in found]
-    kinds = np.array([_kind(tensor) for tensor in found])
-    bounds = [(int(a.min()), int(a.max())) if a.size else (0, 0) for part in arrays for a in part]
-    atoms = [_layout(tensor) for tensor in found if isinstance(tensor, FractionalTensor)]
+    arrays = [array for tensor in found for array in _arrays(tensor)]
+    bounds = [(int(a.min()), int(a.max())) if a.size else (0, 0) for a in arrays]
+    layouts = [_layout(tensor) for tensor in found if isinstance(tensor, FractionalTensor)]
     encoder = IntegerEncoder()
-    encoder.put(kinds, lowest=_SHARED, highest=_FRACTIONAL)
-    encoder.put(np.array(atoms).reshape(-1, 3), lowest=0, highest=_ATOMS)
-    encoder.put(np.array(bounds).reshape(-1, 2), lowest=-GREATEST, highest=GREATEST)
-    places = iter(bounds)
-    for part in arrays:
-        for array in part:
-            lowest, highest = next(places)
-            encoder.put(array, lowest=lowest, highest=highest)
+    encoder.put([_kind(tensor) for tensor in found], lowest=_SHARED, highest=_FRACTIONAL)
+    encoder.put(np.array(layouts, int).reshape(-1, 3), lowest=0, highest=_ATOMS)
+    encoder.put(np.array(bounds, int).reshape(-1, 2), lowest=-GREATEST, highest=GREATEST)
+    for array, (lowest, highest) in zip(arrays, bounds, strict=True):
+        encoder.put(array, lowest=lowest, highest=highest)
     return encoder.data()
 
 
@@ -152,21 +148,20 @@ def read_tensors(
     """
     decoder = IntegerDecoder(data)
     kinds = decoder.take((len(shapes),), lowest=_SHARED, highest=_FRACTIONAL).tolist()
-    count = kinds.count(_FRACTIONAL)
-    layouts = iter(decoder.take((count, 3), lowest=0, highest=_ATOMS).tolist())
-    arrays = [
-        _array_shapes(kind, shape, next(layouts) if kind == _FRACTIONAL else None)
-        for kind, shape in zip(kinds, shapes.values(), strict=True)
-    ]
-    total = sum(map(len, arrays))
+    layouts = iter(decoder.take((kinds.count(_FRACTIONAL), 3), lowest=0, highest=_ATOMS).tolist())
+    total = sum(7 if kind == _FRACTIONAL else 2 for kind in kinds)
     bounds = iter(decoder.take((total, 2), lowest=-GREATEST, highest=GREATEST).tolist())
-    found = {}
-    for name, kind, part in zip(shapes, kinds, arrays, strict=True):
-        taken = []
-        for shape in part:
-            lowest, highest = next(bounds)
-            taken.append(decoder.take(shape, lowest=lowest, highest=highest))
-        found[name] = _assembled(kind, taken)
+
+    def take(shape: tuple[int, ...]) -> Integers:
+        lowest, highest = next(bounds)
+        return decoder.take(shape, lowest=lowest, highest=highest)
+
+    found: dict[str, GridTensor | FractionalTensor] = {}
+    for kind, (name, shape) in zip(kinds, shapes.items(), strict=True):
+        if kind == _FRACTIONAL:
+            found[name] = _take_fractional(take, shape, next(layouts))
+        else:
+            found[name] = _take_grid(take, shape, by_row=kind == _BY_ROW)
     decoder.close()
     return found
 
@@ -186,38 +181,61 @@ def _layout(tensor: FractionalTensor) -> tuple[int, int, int]:
 
 
 def _arrays(tensor: CompressedTensor) -> list[Integers]:
+    """Return what is coded of a tensor: 2 arrays, or 7 of a fractional one."""
     if isinstance(tensor, GridTensor):
         return [tensor.exponents, tensor.codes]
     if not isinstance(tensor, FractionalTensor):
         raise CodingError(f"expected a GridTensor or FractionalTensor, got {type(tensor).__name__}")
-    parts = (tensor.shapes, tensor.amplitudes, tensor.plain)
-    return [tensor.mask, *(array for part in parts for array in _arrays(part))]
+    mask = tensor.mask.astype(bool)
+    used = _used(mask, tensor.shapes.codes.shape)
+    return [
+        tensor.mask,
+        *(tensor.shapes.exponents, tensor.shapes.codes[used]),
+        *(tensor.amplitudes.exponents, tensor.amplitudes.codes[mask]),
+        *(tensor.plain.exponents, tensor.plain.codes[~mask]),
+    ]
 
 
-def _array_shapes(
-    kind: int, shape: tuple[int, ...], layout: tuple[int, int, int] | None
-) -> list[tuple[int, ...]]:
-    if layout is None:
-        if kind == _BY_ROW and not shape:
-            raise CodingError("expected rows in a tensor with a step for each, got a number")
-        return [(shape[0],) if kind == _BY_ROW else (), shape]
-    if len(shape) != 4:
-        raise CodingError(f"expected a convolution's weight of fractional filters, got {shape}")
+def _used(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which shapes, ``(out | 1, in | 1)``, belong to a fractional kernel."""
+    for axis in (0, 1):
+        if shape[axis] == 1:
+            mask = np.logical_or.reduce(mask, axis, keepdims=True)
+    return mask
+
+
+def _take_grid(
+    take: Callable[[tuple[int, ...]], Integers], shape: tuple[int, ...], *, by_row: bool
+) -> GridTensor:
+    if by_row and not shape:
+        raise CodingError("expected rows in a tensor with a step for each, got a number")
+    exponents = _checked(take((shape[0],) if by_row else ()))
+    return GridTensor(take(shape), exponents)
+
+
+def _take_fractional(
+    take: Callable[[tuple[int, ...]], Integers], shape: tuple[int, ...], layout: list[int]
+) -> FractionalTensor:
     atoms, by_output, by_input = layout
+    if len(shape) != 4 or not atoms:
+        raise CodingError(f"expected a convolution's weight of fractional filters, got {shape}")
     out, inputs = shape[:2]
+    mask = take((out, inputs))
+    chosen = mask.astype(bool)
     owners = (out if by_output else 1, inputs if by_input else 1)
-    return [(out, inputs), (), (*owners, atoms, 5), (), (out, inputs, atoms), (), shape]
+
+    def scatter(places: NDArray[np.bool_], rest: tuple[int, ...]) -> GridTensor:
+        exponents = _checked(take(()))
+        codes = np.zeros((*places.shape, *rest), np.int32)
+        codes[places] = take((int(places.sum()), *rest))
+        return GridTensor(codes, exponents)
+
+    shapes = scatter(_used(chosen, owners), (atoms, 5))
+    amplitudes = scatter(chosen, (atoms,))
+    return FractionalTensor(mask, shapes, amplitudes, scatter(~chosen, shape[2:]))
 
 
-def _assembled(kind: int, arrays: list[Integers]) -> GridTensor | FractionalTensor:
-    if kind != _FRACTIONAL:
-        return _grid(arrays[0], arrays[1])
-    mask, *parts = arrays
-    pairs = [_grid(parts[i], parts[i + 1]) for i in (0, 2, 4)]
-    return FractionalTensor(mask, *pairs)
-
-
-def _grid(exponents: Integers, codes: Integers) -> GridTensor:
+def _checked(exponents: Integers) -> Integers:
     if exponents.size and not (exponents.min() >= _LEAST and exponents.max() <= _MOST):
         raise CodingError(f"expected steps' exponents in [{_LEAST}, {_MOST}], got others")
-    return GridTensor(codes, exponents)
+    return exponents

@@ -26,7 +26,7 @@ from scotoma.models.compressed import (
 from scotoma.models.compressed_tensors import CompressedTensor
 from scotoma.models.fold import fold_batch_norm
 
-__all__ = ["Compression", "Tune", "compress", "float_bytes"]
+__all__ = ["Compression", "Tensors", "Tune", "compress", "float_bytes"]
 
 Tensors = Mapping[str, CompressedTensor]
 Tune = Callable[[nn.Module, Tensors, Pictures, float], Tensors]
@@ -176,7 +176,7 @@ class _Run:
             return None, None
         pricing = Pricing(self.network, self.rest.take(0, settings.fitting), seed=settings.seed)
         if settings.price is not None:
-            self._try(path, pricing.at(settings.price), settings.price)
+            self._try(path, self._at(pricing, settings.price), settings.price)
             return settings.price, None
         return self._search(path, pricing, settings.budget or 0.0)
 
@@ -187,15 +187,18 @@ class _Run:
         trial = path.with_name(path.name + ".trial")
         for _ in range(self.settings.tries):
             price = (low * high) ** 0.5
-            lost = self._try(trial, pricing.at(price), price)
+            lost = self._try(trial, self._at(pricing, price), price)
             if lost <= budget:
                 best, low = price, price
                 trial.replace(path)
             else:
                 high = price
         if best is None:
-            self._try(path, pricing.at(_CHEAPEST), _CHEAPEST)
+            self._try(path, self._at(pricing, _CHEAPEST), _CHEAPEST)
         return best or _CHEAPEST, best is not None
+
+    def _at(self, pricing: Pricing, price: float) -> Tensors:
+        return pricing.at(price, fractional=self.settings.fractional)
 
     def _try(self, path: Path, tensors: Tensors, price: float) -> float:
         """Write a file, read it back, and return the points of accuracy that it loses."""

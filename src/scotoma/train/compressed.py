@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,12 @@ from torch.func import functional_call
 
 from scotoma.compress.pictures import Pictures
 from scotoma.core.errors import SettingsError
-from scotoma.models.compressed_tensors import CompressedTensor, GridTensor, step_of
+from scotoma.models.compressed_tensors import (
+    CompressedTensor,
+    FractionalTensor,
+    GridTensor,
+    step_of,
+)
 from scotoma.train import checkpoints
 from scotoma.train.augment import augment
 from scotoma.train.hardware import generator_for
@@ -30,6 +35,7 @@ from scotoma.train.hardware import generator_for
 __all__ = ["TuneSettings", "fine_tune", "fine_tune_float"]
 
 _MOST_CODE = 1 << 15
+_RISE = 0.05  # of all steps
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class TuneSettings:
 
     epochs: int = 4
     batch_size: int = 64
-    rate: float = 0.02
+    rate: float = 0.003
     float_rate: float = 3e-4
     shift: int = 4
     most_steps: int | None = None
@@ -98,10 +104,11 @@ def fine_tune(
     Raises:
         SettingsError: The checkpoint is another run's, or the loss is no number any more.
     """
-    grids = {n: t for n, t in tensors.items() if isinstance(t, GridTensor)}
+    grids = {n: _grid(tensor) for n, tensor in tensors.items()}
     steps = {name: _steps(tensor) for name, tensor in grids.items()}
     rounded = {n for n, tensor in grids.items() if tensor.codes.ndim >= 2}
-    fixed = {n: t.values() for n, t in tensors.items() if n not in grids}
+    masks = {n: _mask(t) for n, t in tensors.items() if isinstance(t, FractionalTensor)}
+    filters = {name: tensors[name].values() for name in masks}
     # In units of a step; what is not rounded in units of its own.
     learned = {
         n: torch.from_numpy(t.codes.astype(np.float32)).requires_grad_()
@@ -112,12 +119,14 @@ def fine_tune(
     kept = {n: learned[n].detach() != 0 for n in rounded} if price == 0 else {}
 
     def weights() -> dict[str, Tensor]:
-        found = dict(fixed)
+        found = {}
         for name, value in learned.items():
             if name in rounded:
                 whole = value + (value.round() - value).detach()
                 whole = whole * kept[name] if name in kept else whole
                 found[name] = whole * steps[name]
+                if name in masks:
+                    found[name] = torch.where(masks[name], filters[name], found[name])
             else:
                 found[name] = value
         return found
@@ -147,7 +156,14 @@ def fine_tune(
         codes = codes * kept[name] if name in kept else codes
         limit = _MOST_CODE if name in rounded else 1 << 22
         whole = codes.round().clamp(-limit, limit).to(torch.int32)
-        made[name] = GridTensor(whole.numpy(), tensor.exponents)
+        coded = GridTensor(whole.numpy(), tensor.exponents)
+        former = tensors[name]
+        if isinstance(former, FractionalTensor):
+            made[name] = replace(
+                former, plain=GridTensor(coded.codes * ~masks[name].numpy(), coded.exponents)
+            )
+        else:
+            made[name] = coded
     return made
 
 
@@ -175,6 +191,18 @@ def fine_tune_float(
         on_step,
     )
     return {name: value.detach() for name, value in learned.items()}
+
+
+def _grid(tensor: CompressedTensor) -> GridTensor:
+    if isinstance(tensor, GridTensor):
+        return tensor
+    if isinstance(tensor, FractionalTensor):
+        return tensor.plain
+    raise SettingsError(f"expected tensors of a compressed file, got {type(tensor).__name__}")
+
+
+def _mask(tensor: FractionalTensor) -> Tensor:
+    return torch.from_numpy(tensor.mask.astype(bool))[..., None, None]
 
 
 def _steps(tensor: GridTensor) -> Tensor:
@@ -213,7 +241,7 @@ def _learn(
         for step, chosen in enumerate(torch.split(order, settings.batch_size)[:count]):
             done = epoch * count + step
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * 0.5 * (1 + math.cos(math.pi * done / total))
+                group["lr"] = group["peak"] * _factor(done, total)
             images = augment(
                 pictures.images[chosen],
                 shift=settings.shift,
@@ -235,6 +263,12 @@ def _learn(
             kept = {n: value.detach() for n, value in learned.items()}
             state = {"recipe": label, "pictures": known, "epoch": epoch + 1, "learned": kept}
             checkpoints.keep(checkpoint, {**state, "optimizer": optimizer.state_dict()})
+
+
+def _factor(done: int, total: int) -> float:
+    """Return a short rise, for Adam's first steps are blind, then half a cosine."""
+    rise = max(1, round(_RISE * total))
+    return min(1.0, (done + 1) / rise) * 0.5 * (1 + math.cos(math.pi * done / total))
 
 
 def _restore(

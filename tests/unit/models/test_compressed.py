@@ -168,12 +168,11 @@ def test_steps(exponent: int) -> None:
 def test_fractional_kernels_come_back() -> None:
     random = np.random.default_rng(0)
     mask = (random.random((4, 6)) < 0.5).astype(np.int32)
-    shapes = GridTensor(
-        random.integers(4, 20, (4, 6, 1, 5)).astype(np.int32), np.array(-24, np.int32)
-    )
-    amplitudes = GridTensor(
-        random.integers(-9, 9, (4, 6, 1)).astype(np.int32), np.array(-16, np.int32)
-    )
+    masked = mask[..., None]
+    shape_codes = random.integers(4, 20, (4, 6, 1, 5)) * masked[..., None]
+    shapes = GridTensor(shape_codes.astype(np.int32), np.array(-24, np.int32))
+    sizes = random.integers(-9, 9, (4, 6, 1)) * masked
+    amplitudes = GridTensor(sizes.astype(np.int32), np.array(-16, np.int32))
     codes = random.integers(-3, 4, (4, 6, 3, 3)).astype(np.int32) * (1 - mask)[..., None, None]
     plain = GridTensor(codes.astype(np.int32), np.array(-20, np.int32))
     tensor = FractionalTensor(mask, shapes, amplitudes, plain)
@@ -188,3 +187,5 @@ def test_fractional_kernels_come_back() -> None:
     chosen = torch.from_numpy(mask.astype(bool))
     assert torch.allclose(values[chosen], kernels[chosen], atol=1e-6)
     assert torch.equal(values[~chosen], plain.values()[~chosen])
+    nothing = FractionalTensor(0 * mask, shapes, amplitudes, plain)
+    assert len(write_tensors({"w": nothing, "b": bias})) < len(data)
