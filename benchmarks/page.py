@@ -29,6 +29,7 @@ NAMES = (
     "evaluation",
     "evaluation_memory",
     "jigsaw",
+    "splits",
 )
 """Every benchmark, in the order of the page; each is a module of this package that has a
 ``BENCHMARK``, and its rows are in ``results/NAME.json``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,12 +12,16 @@ from scotoma.cli.console import print_json, progress_bar
 
 __all__ = ["HELP", "command"]
 
-HELP = """List models, protections, fills, detectors, attacks, metrics or threat-models.
+HELP = """List models, protections, fills, detectors, attacks, metrics, threat-models or splits.
 
 With --adaptable: which models can read encrypted pictures, and why others cannot. Name SPECs,
 or patterns of timm's architectures; each is looked at on the spot.
 
+splits: the points at which --model can be cut in two, what is sent there for one picture, and
+the share of the multiply-adds that are done before.
+
 Example: scotoma list models 'resnet*' 'vit_*_224' --adaptable --scheme orthogonal
+Example: scotoma list splits --model timm:mobilenetv2_100
 """
 
 _SCHEME = "orthogonal"
@@ -117,13 +122,24 @@ def command(
     scheme: Annotated[
         str | None, typer.Option(help="With --adaptable: the scheme; orthogonal by default.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="With splits: the model.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="With splits: also where further values cross.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Print names and one line on each."""
     from scotoma.core.errors import SettingsError, UnknownNameError
 
-    if kind not in _KINDS:
-        raise UnknownNameError("listing", kind, _KINDS)
+    if kind not in {*_KINDS, "splits"}:
+        raise UnknownNameError("listing", kind, [*_KINDS, "splits"])
+    if (kind == "splits") != (model is not None) or (every and kind != "splits"):
+        raise SettingsError(
+            "expected --model SPEC with splits, and --model and --all with nothing else; "
+            "write for example: scotoma list splits --model timm:resnet18"
+        )
     if adaptable and kind == "models":
         _list_adaptable(patterns or [], scheme or _SCHEME, json=json)
         return
@@ -132,7 +148,38 @@ def command(
             "expected names and --scheme only with: scotoma list models --adaptable; got them "
             f"with {kind}; leave them out or add --adaptable"
         )
+    if model is not None:
+        _list_splits(model, every=every, json=json)
+        return
     _print_rows(_KINDS[kind](), json=json)
+
+
+def _list_splits(spec: str, *, every: bool, json: bool) -> None:
+    from scotoma.models.networks import find_network
+    from scotoma.models.splits import list_splits
+
+    network, size = find_network(spec)
+    points = list_splits(network, size, clean=not every)
+    if json:
+        print_json(
+            {"model": spec, "input_size": size, "points": [point.to_config() for point in points]}
+        )
+        return
+    rows = [("the picture", _sides(size), f"{math.prod(size):,}", "", "", "")]
+    for point in points:
+        crossing = f"crossed by {', '.join(point.crossing)}" if point.crossing else ""
+        shares = (f"{point.bytes:,} bytes", f"{point.share:.1%}", crossing)
+        rows.append((point.name, _sides(point.shape), f"{point.values:,}", *shares))
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for name, sides, values, size_bytes, share, crossing in rows:
+        cells = (values, size_bytes, share)
+        numbers = "  ".join(c.rjust(w) for c, w in zip(cells, widths[2:5], strict=True))
+        line = f"{name:<{widths[0]}}  {sides:<{widths[1]}}  {numbers}  {crossing}"
+        typer.echo(line.rstrip())
+
+
+def _sides(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
 
 
 def _list_adaptable(patterns: Sequence[str], scheme: str, *, json: bool) -> None:

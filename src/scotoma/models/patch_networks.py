@@ -74,7 +74,7 @@ class NeighbourMatching(nn.Module):
         for reader in self.readers:
             found = [tokens]
             for belief, edge in zip(beliefs, self.edges, strict=True):
-                beyond = edge.to(tokens.dtype).expand(len(tokens), -1, -1)
+                beyond = edge.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
                 found.append(belief @ torch.cat([tokens, beyond], 1))
             tokens = tokens + reader(torch.cat(found, -1))
         return tokens
@@ -208,7 +208,7 @@ class _ResidualBlock(nn.Module):
 def _cut(images: Tensor, side: int) -> Tensor:
     """Return ``(B, N, C, side, side)`` patches of ``(B, C, H, W)``, in rows."""
     columns = F.unfold(images, side, stride=side)
-    return columns.transpose(1, 2).reshape(len(images), -1, images.shape[1], side, side)
+    return columns.transpose(1, 2).reshape(images.shape[0], -1, images.shape[1], side, side)
 
 
 def _times(sides: Sequence[int]) -> str:

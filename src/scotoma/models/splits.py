@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -48,6 +49,18 @@ class SplitPoint:
         """Their size as float32."""
         return 4 * self.values
 
+    def to_config(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "name": self.name,
+            "aliases": list(self.aliases),
+            "shape": list(self.shape),
+            "values": self.values,
+            "bytes": self.bytes,
+            "share": self.share,
+            "crossing": list(self.crossing),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -71,6 +84,11 @@ class Splitter:
         network: Reads ``(B, C, H, W)``; in evaluation mode. It is not changed.
         input_size: ``(C, H, W)``.
 
+    Attributes:
+        points: All points, in the order of the network's computation.
+        batch: The one number of pictures that the network could be followed with; None where any
+            will do. The parts take any number either way, and then ask one by one.
+
     Raises:
         UnsupportedModelError: ``torch.export`` cannot follow the network.
     """
@@ -78,7 +96,9 @@ class Splitter:
     def __init__(self, network: nn.Module, input_size: tuple[int, int, int]) -> None:
         self._captured = capture(network, input_size)
         self._cuts = find_cuts(self._captured)
-        self.points: tuple[SplitPoint, ...] = tuple(_points(self._captured, self._cuts))
+        work, self._layouts = _try(self._captured)
+        self.points: tuple[SplitPoint, ...] = tuple(_points(self._captured, self._cuts, work))
+        self.batch = self._captured.batch
 
     def cut(self, at: str, *, carry: bool = False) -> Split:
         """Cut behind the module ``at``; see :func:`split`."""
@@ -93,7 +113,8 @@ class Splitter:
                 f"expected a cut that one value crosses, but behind {at!r} {others} would have to "
                 f"cross too; cut at {self._nearest(place)}, or carry them along with carry=True"
             )
-        return Split(make_head(self._captured, cut), make_tail(self._captured, cut), point)
+        tail = make_tail(self._captured, cut, self._layouts)
+        return Split(make_head(self._captured, cut), tail, point)
 
     def _nearest(self, place: int) -> str:
         """Return the names of the clean points nearest to one."""
@@ -149,9 +170,10 @@ def split(
     return Splitter(network, input_size).cut(at, carry=carry)
 
 
-def _points(captured: Captured, cuts: Iterable[Cut]) -> list[SplitPoint]:
+def _points(
+    captured: Captured, cuts: Iterable[Cut], done: Mapping[fx.Node, int]
+) -> list[SplitPoint]:
     names = {cut.node: cut.names[0] for cut in cuts}
-    done = _work_done(captured)
     total = done[captured.nodes[-1]] or 1
     return [
         SplitPoint(
@@ -175,20 +197,36 @@ def _name(node: fx.Node, names: dict[fx.Node, str]) -> str:
     return f"{node.name} in {(stack[-1][0] if stack else '') or 'the network itself'}"
 
 
-def _work_done(captured: Captured) -> dict[fx.Node, int]:
-    """Return the floating-point operations done once each node is computed."""
+def _try(captured: Captured) -> tuple[dict[fx.Node, int], dict[fx.Node, torch.memory_format]]:
+    """Ask the network about one picture.
+
+    Returns:
+        The floating-point operations done once each node is computed, and how values with
+        channels lie in memory.
+    """
     done: dict[fx.Node, int] = {}
+    layouts: dict[fx.Node, torch.memory_format] = {}
     counter = FlopCounterMode(display=False)
 
-    class _Counting(fx.Interpreter):
+    class _Watching(fx.Interpreter):
         def run_node(self, n: fx.Node) -> object:
             result = super().run_node(n)
             done[n] = counter.get_total_flops()
+            if isinstance(result, Tensor) and result.ndim == 4:
+                layouts[n] = _layout(result)
             return result
 
     value = captured.entry.meta["val"]
     shape = (captured.batch or 1, *(int(side) for side in value.shape[1:]))
-    images: Tensor = torch.zeros(shape, dtype=value.dtype, device=value.device)
+    images = torch.zeros(shape, dtype=value.dtype, device=value.device)
     with torch.no_grad(), counter:
-        _Counting(captured.module).run(images)
-    return done
+        _Watching(captured.module).run(images)
+    return done, layouts
+
+
+def _layout(value: Tensor) -> torch.memory_format:
+    plain = value.is_contiguous()
+    last = value.is_contiguous(memory_format=torch.channels_last)
+    if plain == last:  # either will do, or neither is
+        return torch.preserve_format
+    return torch.channels_last if last else torch.contiguous_format

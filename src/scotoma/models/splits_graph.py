@@ -20,6 +20,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import TreeSpec
 
 from scotoma.core.errors import UnsupportedModelError
+from scotoma.models.exported import ExportedNetwork
 
 __all__ = ["Captured", "Cut", "capture", "find_cuts", "is_size", "mutated"]
 
@@ -80,6 +81,10 @@ def capture(network: nn.Module, input_size: tuple[int, int, int]) -> Captured:
     Raises:
         UnsupportedModelError: ``torch.export`` cannot follow it; the message says why.
     """
+    if isinstance(network, ExportedNetwork):
+        known = _from_program(network)
+        if known is not None:
+            return known
     like = next(iter(network.parameters()), torch.zeros(0))
     example = torch.zeros(2, *input_size, dtype=like.dtype, device=like.device)
     batch: int | None = None
@@ -104,6 +109,18 @@ def capture(network: nn.Module, input_size: tuple[int, int, int]) -> Captured:
         module = _unlift(program)
     _name_mutated(module.graph)
     return Captured(module, program.call_spec.out_spec, batch)
+
+
+def _from_program(network: ExportedNetwork) -> Captured | None:
+    """Return what an exported program says already; none where it writes through views."""
+    module: Any = network.program
+    if any(_mutates_view(node) for node in module.graph.nodes):
+        return None
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(module.graph, {}))
+    _name_mutated(graph)
+    structure = module.graph._codegen.pytree_info.out_spec
+    return Captured(fx.GraphModule(module, graph), structure, network.batch_size)
 
 
 def find_cuts(captured: Captured) -> list[Cut]:

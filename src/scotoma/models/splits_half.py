@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import torch
@@ -45,8 +45,10 @@ class Half(nn.Module):
 
     def _run(self, parts: tuple[Tensor, ...]) -> tuple[Any, ...]:
         """Ask the body as many pictures at a time as it takes."""
+        if self.batch is None:  # len() would fix the batch where this is exported
+            return tuple(self.body(*parts))
         count = len(parts[0])
-        if self.batch is None or count == self.batch:
+        if count == self.batch:
             return tuple(self.body(*parts))
         answers = [
             self.body(*(part[start : start + self.batch] for part in parts))
@@ -84,8 +86,15 @@ def make_head(captured: Captured, cut: Cut) -> Half:
     return Half(fx.GraphModule(captured.module, graph), None, captured.batch)
 
 
-def make_tail(captured: Captured, cut: Cut) -> Half:
-    """Return what computes the network's answer from the values at a cut."""
+def make_tail(captured: Captured, cut: Cut, layouts: Mapping[fx.Node, torch.memory_format]) -> Half:
+    """Return what computes the network's answer from the values at a cut.
+
+    Args:
+        captured: The network.
+        cut: Where it is cut.
+        layouts: How the network lays values out in memory. What arrives is laid out alike, for
+            kernels round otherwise by layout, and what went over a wire has lost its own.
+    """
     graph = fx.Graph()
     values = (cut.node, *cut.crossing)
     copies: dict[fx.Node, fx.Node] = {}
@@ -98,6 +107,11 @@ def make_tail(captured: Captured, cut: Cut) -> Half:
     written = {other for node in needed for other in mutated(node)}
     latent = copies[cut.node]
     for value in values:
+        layout = layouts.get(value, torch.preserve_format)
+        if layout is not torch.preserve_format:
+            copies[value] = graph.call_function(
+                torch.ops.aten.contiguous.default, (copies[value],), {"memory_format": layout}
+            )
         if value in written:  # or what the caller passes would be changed
             copies[value] = graph.call_function(torch.ops.aten.clone.default, (copies[value],))
     for node in captured.nodes:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.export import Dim
 
 from scotoma.core.errors import UnknownNameError, UnsupportedModelError
+from scotoma.models.spec import load_classifier
 from scotoma.models.splits import Split, Splitter, list_splits, split
 
 SIZE = (3, 32, 32)
@@ -87,6 +91,7 @@ def _assert_exact(network: nn.Module, parts: Split, images: Tensor) -> None:
     assert tuple(sent.shape[1:]) == parts.point.shape
     assert torch.equal(parts.tail(sent), network(images))
     assert torch.equal(sent, kept), "the tail wrote to what it was given"
+    assert torch.equal(parts.tail(sent.contiguous()), network(images)), "layout is lost on a wire"
 
 
 @pytest.mark.parametrize(
@@ -101,6 +106,29 @@ def test_every_point_answers_as_the_network(architecture: str) -> None:
     assert len(clean) >= 5
     for name in clean:
         _assert_exact(network, splitter.cut(name), images)
+
+
+@pytest.mark.parametrize("spec", ["embedded", "embedded:vit", "embedded:pevit"])
+def test_what_ships_is_cut_exactly(spec: str) -> None:
+    classifier = load_classifier(spec)
+    images = torch.randn(3, *classifier.input_shape, generator=torch.Generator().manual_seed(0))
+    splitter = Splitter(classifier.network, classifier.input_shape)
+    _assert_exact(classifier.network, splitter.cut("blocks.1"), images)
+    _assert_exact(classifier.network, splitter.cut("blocks.4"), images)
+
+
+def test_an_exported_program_is_cut_by_its_modules_names(tmp_path: Path) -> None:
+    network = _random(timm.create_model("test_resnet"))
+    example = torch.zeros(2, *SIZE)
+    program = torch.export.export(network, (example,), dynamic_shapes=({0: Dim.AUTO},))
+    torch.export.save(program, tmp_path / "model.pt2")
+    config = {"input_size": SIZE, "mean": [0.5] * 3, "std": [0.5] * 3}
+    (tmp_path / "model.json").write_text(json.dumps(config))
+    classifier = load_classifier(f"exported:{tmp_path / 'model.pt2'}")
+    names = [point.name for point in list_splits(classifier.network, SIZE)]
+    assert names == [point.name for point in list_splits(network, SIZE)]
+    images = torch.randn(3, *SIZE, generator=torch.Generator().manual_seed(0))
+    _assert_exact(classifier.network, split(classifier.network, "layer2", SIZE), images)
 
 
 def test_the_tail_reads_only_what_was_sent(images: Tensor) -> None:
