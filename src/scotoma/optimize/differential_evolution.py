@@ -42,7 +42,7 @@ class DifferentialEvolution:
         Storn, Price, Differential Evolution, Journal of Global Optimization 1997.
     """
 
-    population: int = 100
+    population: int = 50
     strategy: str = "best1bin"
     mutation: tuple[float, float] = (0.5, 1.0)
     recombination: float = 0.7

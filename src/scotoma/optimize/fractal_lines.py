@@ -2,11 +2,11 @@
 
 ::
 
-    probe    a few points on each line through the box's middle: one valley, or many?
-    scan     more points on each line; the lowest of every line, all taken at once
-    refine   two children on each line, a parabola through each pair, their joint vertex
-             ─ no gain: a sphere 1 + √2 times smaller
-    repeat   scans of the whole box and of the next smaller sphere by turns
+    descend  two children on each line, a parabola through each pair, their joint vertex;
+             no gain: a smaller sphere
+    probe    a few points on each line: one valley, or many? One: descend to its bottom
+    scan     many points on each line, the lowest of every line taken at once; descend from there;
+             scans reach through the whole box and through ever smaller spheres by turns
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class FractalLines:
         levels: Scans reach through the whole box, then through a sphere ``1 + √2`` times
             smaller, ...: how many sizes take turns, from 1.
         valleys: Of each line, how many are looked into by a parabola, from 0.
+        lines: That are looked along before a step is taken, for small budgets; 0 takes all.
         halvings: Steps to both sides after a line was scanned alone, each half the last.
         together: Take what all lines gain at once; else always one line after the other.
         memory: Moves whose slopes are remembered; 0 follows parabolas alone.
@@ -66,8 +67,9 @@ class FractalLines:
     """
 
     points: int = 16
-    levels: int = 2
+    levels: int = 5
     valleys: int = 3
+    lines: int = 0
     halvings: int = 4
     together: bool = True
     memory: int = 12
@@ -78,7 +80,7 @@ class FractalLines:
             raise SettingsError(f"expected 0 points or at least {_PROBES}, got {self.points}")
         if not self.levels >= 1:
             raise SettingsError(f"expected at least 1 level, got {self.levels}")
-        for name in ("valleys", "halvings", "memory"):
+        for name in ("valleys", "lines", "halvings", "memory"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(f"expected {name} of at least 0, got {getattr(self, name)}")
         if not 0 < self.tolerance < 1:
@@ -115,32 +117,44 @@ class _Run:
         self.one_by_one = not settings.together
 
     def search(self) -> Steps:
-        """Probe, then scan and refine by turns until nobody asks any more."""
+        """Descend, then scan and descend by turns until nobody asks any more."""
+        settings = self.settings
         self.value = float((yield self.point[None])[0])
         begun = self.value
-        settings = self.settings
+        descent = self._descend(_FAR)
+        yield from self._follow(descent, patience=_SLOW if settings.points else 0.0)
         if not settings.points:
-            yield from self._refine(_FAR)
             return
-        lines = yield from self._scan(1.0, _PROBES)
-        if lines >= _ONE_VALLEY:
-            yield from self._refine(_FAR)
+        if (yield from self._scan(1.0, _PROBES)) >= _ONE_VALLEY:
+            if descent.value > self.value:
+                descent = self._descend(_FAR)
+            yield from self._follow(descent)
         turn = idle = 0
         while True:
             before = self.value
             level = turn % settings.levels
             yield from self._scan(0.5 / SHRINK**level if level else 1.0, settings.points)
             if not self.one_by_one:
-                yield from self._refine(0.5 / settings.points, patience=_SLOW)
+                yield from self._follow(self._descend(0.5 / settings.points), patience=_SLOW)
             turn += 1
             idle = idle + 1 if before - self.value <= _IDLE * (begun - self.value) else 0
             if idle == settings.levels:
-                yield from self._refine(0.5 / settings.points)
+                yield from self._follow(self._descend(0.5 / settings.points))
                 idle = -_REST
 
-    def _refine(self, radius: float, *, patience: float = 0.0) -> Steps:
-        refinement = Refinement(self.settings.memory, self.settings.tolerance, patience)
-        self.point, self.value = yield from refinement.run(self.point, self.value, radius)
+    def _descend(self, radius: float) -> Refinement:
+        return Refinement(
+            self.point,
+            self.value,
+            radius,
+            lines=self.settings.lines or len(self.point),
+            memory=self.settings.memory,
+            tolerance=self.settings.tolerance,
+        )
+
+    def _follow(self, descent: Refinement, *, patience: float = 0.0) -> Steps:
+        yield from descent.run(patience=patience)
+        self.point, self.value = descent.point, descent.value
 
     def _scan(self, reach: float, count: int) -> Generator[Points, Values, float]:
         """Look along every line, move where it pays, and return the share with one valley."""

@@ -23,72 +23,92 @@ _NOTHING = 1e-14  # a gain below this share of the value is rounding
 _PATIENT = 3
 
 
-@dataclass(frozen=True)
 class Refinement:
-    """Descend from one point.
+    """One descent under way.
 
     Args:
+        point: ``(D,)`` where to begin, in the unit cube.
+        value: Of it.
+        radius: Of the first sphere, in widths of the box.
+        lines: Lines that are looked along before a step is taken; fewer than ``D`` take turns,
+            and then no slopes are remembered.
         memory: Moves whose slopes are remembered; 0 follows parabolas alone.
         tolerance: Radius, in widths of the box, at which it ends.
-        patience: It also ends after three steps in a row whose gain is a smaller share of all
-            gain than this; 0 waits for the tolerance.
     """
 
-    memory: int
-    tolerance: float
-    patience: float = 0.0
+    def __init__(
+        self,
+        point: Values,
+        value: float,
+        radius: float,
+        *,
+        lines: int,
+        memory: int,
+        tolerance: float,
+    ) -> None:
+        self.point = point
+        self.value = value
+        self.radius = radius
+        self.tolerance = tolerance
+        self._curvature = Curvature(memory if lines >= len(point) else 0)
+        blocks = -(-len(point) // lines)
+        self._blocks = np.array_split(np.arange(len(point)), blocks)
+        self._failures = 0
 
-    def run(
-        self, point: Values, value: float, radius: float
-    ) -> Generator[Points, Values, tuple[Values, float]]:
-        """Return the lowest point found in the unit cube, and its value.
+    def run(self, *, patience: float = 0.0) -> Generator[Points, Values, None]:
+        """Descend; ``point`` and ``value`` are the best at any time.
 
         Args:
-            point: ``(D,)`` where to begin.
-            value: Of it.
-            radius: Of the first sphere, in widths of the box.
+            patience: End after three rounds in a row that each gain a smaller share of the whole
+                gain than this, or nothing; 0 waits for the tolerance.
         """
-        curvature = Curvature(self.memory)
-        begun, weak, failures = value, 0, 0
-        while radius > self.tolerance and weak < _PATIENT:
-            pairs = yield from _ask_pairs(point, value, radius)
-            if pairs.is_flat:
+        begun, weak = self.value, 0
+        while self.radius > self.tolerance and weak < _PATIENT:
+            before, flat = self.value, True
+            for axes in self._blocks:
+                flat &= yield from self._step(axes)
+            if flat:
                 break
-            trials, lengths = pairs.trials(curvature)
-            seen = yield trials
-            which = int(seen.argmin())
-            found, moved = float(seen[which]), trials[which]
-            if pairs.lowest < found:
-                found, moved, which = pairs.lowest, pairs.lowest_point(), 0
-            if not found < value:
-                failures += 1
-                radius /= SHRINK**2
-                if failures > 1:
-                    curvature.forget()
-                if failures >= _PATIENT and self.patience:
-                    break
-                continue
-            step = float(np.abs(moved - point).max())
-            if which >= lengths:
-                radius = max(_SLOPE_RADIUS * step, radius / SHRINK**2)
-            elif step > _AT_EDGE * radius:
-                radius *= SHRINK
+            if self.value < before:
+                self._failures = 0
             else:
-                radius = max(_PARABOLA_RADIUS * step, radius / SHRINK)
-            gain = value - found
-            if gain < _NOTHING * abs(value):
+                self._failures += 1
+                self.radius /= SHRINK**2
+                if self._failures > 1:
+                    self._curvature.forget()
+            weak = weak + 1 if before - self.value <= patience * (begun - self.value) else 0
+            weak = weak if patience else 0
+
+    def _step(self, axes: NDArray[np.intp]) -> Generator[Points, Values, bool]:
+        """Look along some lines, move if it pays, and return whether all values were equal."""
+        pairs = yield from _ask_pairs(self.point, self.value, self.radius, axes)
+        if pairs.is_flat:
+            return True
+        trials, parabolas = pairs.trials(self._curvature)
+        seen = yield trials
+        which = int(seen.argmin())
+        found, moved = float(seen[which]), trials[which]
+        if pairs.lowest < found:
+            found, moved, which = pairs.lowest, pairs.lowest_point(), 0
+        if found < self.value:
+            step = float(np.abs(moved - self.point).max())
+            if which >= parabolas:
+                radius = max(_SLOPE_RADIUS * step, self.radius / SHRINK**2)
+            elif step > _AT_EDGE * self.radius:
+                radius = self.radius * SHRINK
+            else:
+                radius = max(_PARABOLA_RADIUS * step, self.radius / SHRINK)
+            if self.value - found < _NOTHING * abs(self.value):
                 radius /= SHRINK
-            radius = min(radius, 0.5)
-            failures = 0
-            point, value = moved, found
-            weak = weak + 1 if gain < self.patience * (begun - value) else 0
-        return point, value
+            self.point, self.value, self.radius = moved, found, min(radius, 0.5)
+        return False
 
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """A sphere's children, two on each line, and their values."""
+    """A sphere's children, two on each line that is looked along, and their values."""
 
+    axes: NDArray[np.intp]
     point: Values
     value: float
     radius: float
@@ -106,7 +126,7 @@ class _Pairs:
     def lowest_point(self) -> Values:
         axis, side = divmod(int(self.values.argmin()), 2)
         moved = self.point.copy()
-        moved[axis] = self.places[axis, side]
+        moved[self.axes[axis]] = self.places[axis, side]
         return moved
 
     def trials(self, curvature: Curvature) -> tuple[Points, int]:
@@ -114,13 +134,11 @@ class _Pairs:
         slopes, bends = self._derivatives()
         curvature.learn(self.point, slopes)
         move, gains = self._vertex(slopes, bends)
-        trials = [self.point + length * move for length in _LENGTHS]
         order = np.argsort(-gains, kind="stable")
+        trials = [self._moved(order, length * move) for length in _LENGTHS]
         count = len(order) // 2
         while count:
-            partial = self.point.copy()
-            partial[order[:count]] += move[order[:count]]
-            trials.append(partial)
+            trials.append(self._moved(order[:count], move))
             count //= 2
         lengths = len(trials)
         direction = curvature.direction(bends)
@@ -128,9 +146,15 @@ class _Pairs:
             trials += [self.point + length * direction for length in (_LONGEST, *_LENGTHS)]
         return np.clip(np.stack(trials), 0, 1), lengths
 
+    def _moved(self, lines: NDArray[np.intp], move: Values) -> Values:
+        moved = self.point.copy()
+        moved[self.axes[lines]] += move[lines]
+        return moved
+
     def _derivatives(self) -> tuple[Values, Values]:
-        """Return ``(D,)`` slopes and second derivatives; at the border, one side and 0."""
-        ahead, behind = self.places[:, 0] - self.point, self.point - self.places[:, 1]
+        """Return ``(m,)`` slopes and second derivatives; at the border, one side and 0."""
+        here = self.point[self.axes]
+        ahead, behind = self.places[:, 0] - here, here - self.places[:, 1]
         has_ahead, has_behind = ahead > 0, behind > 0
         rise = (self.values[:, 0] - self.value) / np.where(has_ahead, ahead, 1)
         fall = (self.value - self.values[:, 1]) / np.where(has_behind, behind, 1)
@@ -141,19 +165,23 @@ class _Pairs:
         return slopes, bends
 
     def _vertex(self, slopes: Values, bends: Values) -> tuple[Values, Values]:
-        """Return the ``(D,)`` move to the joint vertex and what each line should gain."""
+        """Return the ``(m,)`` move to the joint vertex and what each line should gain."""
         low = self.values.min(1)
-        better = self.places[np.arange(len(low)), self.values.argmin(1)] - self.point
+        here = self.point[self.axes]
+        better = self.places[np.arange(len(low)), self.values.argmin(1)] - here
         hollow = bends > 0
         longest = _LONGEST * self.radius
         vertex = np.clip(-slopes / np.where(hollow, bends, 1), -longest, longest)
         move = np.where(hollow, vertex, np.where(low < self.value, better, 0.0))
-        move = np.clip(self.point + move, 0, 1) - self.point
+        move = np.clip(here + move, 0, 1) - here
         gains = np.maximum(self.value - low, -(slopes + bends * move / 2) * move)
         return move, gains
 
 
-def _ask_pairs(point: Values, value: float, radius: float) -> Generator[Points, Values, _Pairs]:
-    places = np.stack([np.minimum(point + radius, 1), np.maximum(point - radius, 0)], axis=1)
-    values = yield from ask_lines(point, np.arange(len(point)), places)
-    return _Pairs(point, value, radius, places, values)
+def _ask_pairs(
+    point: Values, value: float, radius: float, axes: NDArray[np.intp]
+) -> Generator[Points, Values, _Pairs]:
+    here = point[axes]
+    places = np.stack([np.minimum(here + radius, 1), np.maximum(here - radius, 0)], axis=1)
+    values = yield from ask_lines(point, axes, places)
+    return _Pairs(axes, point, value, radius, places, values)
