@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scotoma.models.preprocessing import Preprocessing
 from scotoma.protections.anonymize.content import Content
 from scotoma.protections.anonymize.echoes import echoes
 from scotoma.protections.anonymize.exemplars import largest_region, paste
@@ -157,6 +158,8 @@ class ScoreLife(PictureLife):
                 if found.slack > 0 and (yield from self._accept(subject, found, goals, outcome)):
                     return
                 sight.rebase(found.seen)
+                guide.correct(points[place], found.scores, found.slack)
+                best = found.slack
                 margin *= 2
                 if outcome.status == "ok" and margin > _VIEWS * self.blackbox.margin:
                     return
@@ -167,7 +170,11 @@ class ScoreLife(PictureLife):
 
     def _ask(self, sight: Sight, cells: Sequence[Tensor], outcome: Outcome) -> Life[list[Tensor]]:
         """Return what each model says of points, one ``(n, K)`` each."""
-        inputs = [sight.inputs(number, cells) for number in range(len(self.models))]
+        inputs = [
+            # No pixel gets darker than black, whatever a linear map says.
+            _within_range(sight.inputs(number, cells), model.preprocessing)
+            for number, model in enumerate(self.models)
+        ]
         answers = yield [
             Request(("look", number), item) for number, part in enumerate(inputs) for item in part
         ]
@@ -226,3 +233,11 @@ class ScoreLife(PictureLife):
             batch=settings.batch,
             seed=settings.seed,
         )
+
+
+def _within_range(inputs: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return normalized inputs ``(n, 3, h, w)`` as far as pixels can follow."""
+    mean, std = (
+        torch.tensor(part).view(3, 1, 1) for part in (preprocessing.mean, preprocessing.std)
+    )
+    return torch.minimum(torch.maximum(inputs, -mean / std), (1 - mean) / std)

@@ -29,26 +29,28 @@ class ScoreModel:
     Args:
         spread: ``(D,)`` prior standard deviation of a score's change per unit of each number.
         classes: Number of scores of each classifier.
-        noise: Standard deviation, in scores, of what a linear model cannot explain.
     """
 
-    def __init__(
-        self, spread: NDArray[np.float64], classes: Sequence[int], *, noise: float
-    ) -> None:
+    def __init__(self, spread: NDArray[np.float64], classes: Sequence[int]) -> None:
         self.spread = spread
-        self.noise = noise
         self.covariance = np.diag(spread**2)
         self.slopes = [torch.zeros(count, len(spread)) for count in classes]
 
-    def learn(self, moves: NDArray[np.float64], changes: Sequence[Tensor]) -> None:
+    def learn(
+        self,
+        moves: NDArray[np.float64],
+        changes: Sequence[Tensor],
+        noise: NDArray[np.float64],
+    ) -> None:
         """Take answers in.
 
         Args:
             moves: ``(n, D)`` how far the numbers were moved.
             changes: How far the scores moved with them, one ``(n, K)`` per classifier.
+            noise: ``(n,)`` standard deviation of what a linear model cannot explain of them.
         """
         reach = moves @ self.covariance
-        doubt = reach @ moves.T + self.noise**2 * np.eye(len(moves))
+        doubt = reach @ moves.T + np.diag(noise**2)
         gain = np.linalg.solve(doubt, reach)
         self.covariance -= reach.T @ gain
         step, move = (torch.tensor(part, dtype=torch.float32) for part in (gain, moves))
