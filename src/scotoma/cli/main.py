@@ -27,6 +27,7 @@ from scotoma.cli import (
     encode,
     encrypt,
     evaluate,
+    export,
     keygen,
     listing,
     report,
@@ -51,6 +52,7 @@ app.command("encrypt", help=encrypt.HELP)(encrypt.command)
 app.command("decrypt", help=decrypt.HELP)(decrypt.command)
 app.command("encode", help=encode.HELP)(encode.command)
 app.command("decode", help=decode.HELP)(decode.command)
+app.command("export", help=export.HELP)(export.command)
 app.command("adapt", help=adapt.HELP)(adapt.command)
 app.command("classify", help=classify.HELP)(classify.command)
 app.command("compress", help=compress.HELP)(compress.command)

@@ -25,15 +25,23 @@ INPUT, OUTPUT = "release", "logits"
 
 
 def export_onnx(
-    path: Path, network: nn.Module, shape: tuple[int, int, int], description: Mapping[str, Any]
+    path: Path,
+    network: nn.Module,
+    shape: tuple[int, int, int],
+    description: Mapping[str, Any],
+    *,
+    names: tuple[str, str] = (INPUT, OUTPUT),
+    reads_bytes: bool = False,
 ) -> None:
     """Write ``network`` to ``path``; the batch size stays free.
 
     Args:
         path: The file, ending in ``.onnx``.
-        network: ``(B, C, H, W)`` to ``(B, K)``; not changed.
+        network: ``(B, C, H, W)`` to one tensor of ``B`` rows; not changed.
         shape: ``(C, H, W)``.
         description: Plain data for the file's metadata: preprocessing, classes, what it reads.
+        names: Of input and output.
+        reads_bytes: The input is uint8, not float32.
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
@@ -48,9 +56,9 @@ def export_onnx(
             # Two pictures: of one, the exporter concludes that the batch is always one.
             program = torch.onnx.export(
                 plain,
-                (torch.zeros(2, *shape),),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
+                (torch.zeros(2, *shape, dtype=torch.uint8 if reads_bytes else torch.float32),),
+                input_names=names[:1],
+                output_names=names[1:],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 dynamo=True,
                 verbose=False,
