@@ -29,6 +29,11 @@ NAMES = (
     "evaluation",
     "evaluation_memory",
     "jigsaw",
+    "coding",
+    "fuzz",
+    "fractional",
+    "compression",
+    "split",
     "splits",
 )
 """Every benchmark, in the order of the page; each is a module of this package that has a

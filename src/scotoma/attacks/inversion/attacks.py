@@ -225,22 +225,6 @@ class TransformerInversion(_Inversion):
     _way = "pairs"
 
 
-class FeatureConvInversion(ConvInversion):
-    """Convolutions by squared errors, from features of the attacker's own pictures.
-
-    What a split network sends has no key: the attacker makes pairs at will, and squared errors
-    are what PSNR counts.
-    """
-
-    _squared = True
-
-
-class FeatureTransformerInversion(TransformerInversion):
-    """Attention by squared errors, from features of the attacker's own pictures."""
-
-    _squared = True
-
-
 class ChosenConvInversion(_Inversion):
     """Convolutions, learned from auxiliary pictures that the attacked key's oracle encrypts."""
 
@@ -271,3 +255,19 @@ class OtherKeyTransformerInversion(_Inversion):
     needs = frozenset({"simulate", "auxiliary"})
     _architecture = "transformer"
     _way = "simulate"
+
+
+class FeatureConvInversion(OtherKeyConvInversion):
+    """Convolutions by squared errors, from features of the attacker's own pictures.
+
+    What a split network sends has no key: the attacker makes as many pairs as of own pictures,
+    mirrored too, and squared errors are what PSNR counts.
+    """
+
+    _squared = True
+
+
+class FeatureTransformerInversion(OtherKeyTransformerInversion):
+    """Attention by squared errors, from features of the attacker's own pictures."""
+
+    _squared = True
