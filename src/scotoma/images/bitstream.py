@@ -168,6 +168,8 @@ class LatentReader:
         name: Of the stream, for messages.
         key: The key that sealed the stream, or a ring with it; None for an open one.
         model: As it was written with.
+        shape: That frames must have; None for any. A server should give it: whoever makes an
+            open stream chooses the shape, and with it the server's work.
 
     Attributes:
         metadata: Public; of a sealed stream proven right only with the first frame.
@@ -188,6 +190,7 @@ class LatentReader:
         name: str = "the stream",
         key: Key | KeyRing | None = None,
         model: LatentModel | None = None,
+        shape: tuple[int, int, int] | None = None,
     ) -> None:
         self._records = RecordReader(source, name=name)
         self._name = name
@@ -202,6 +205,8 @@ class LatentReader:
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             reason = str(error) if isinstance(error, ScotomaError) else type(error).__name__
             raise damaged(name, f"a header that cannot be used ({reason})") from error
+        if shape is not None and self.shape != tuple(shape):
+            raise BitstreamError(f"{name}: expected latents {tuple(shape)}, got {self.shape}")
         if wanted is not None and (model is None or model.digest != wanted):
             raise BitstreamError(
                 f"{name}: expected the coder's model {wanted}, got "
@@ -276,6 +281,7 @@ def decode_latents(
     name: str = "the stream",
     key: Key | KeyRing | None = None,
     model: LatentModel | None = None,
+    shape: tuple[int, int, int] | None = None,
 ) -> LatentStream:
     """Return a whole stream's frames; all of it must be right.
 
@@ -284,6 +290,7 @@ def decode_latents(
         name: Of the stream, for messages.
         key: The key that sealed it, or a ring with it; None for an open one.
         model: As it was encoded with.
+        shape: That frames must have; None for any.
 
     Raises:
         BitstreamError: Damaged, reordered, cut off, of another model, or no bitstream.
@@ -296,7 +303,7 @@ def decode_latents(
         libraries, whose mistakes are then reachable for who can make a stream; the codec
         ``entropy`` is integer arithmetic of ours.
     """
-    reader = LatentReader(io.BytesIO(data), name=name, key=key, model=model)
+    reader = LatentReader(io.BytesIO(data), name=name, key=key, model=model, shape=shape)
     frames = list(reader)
     if not frames:
         raise damaged(name, "one without frames")

@@ -279,7 +279,7 @@ def _offsets(model: LatentModel, width: int, plane: int) -> tuple[Integers, Inte
     return np.concatenate([alike, others], 1), np.concatenate([alike, back], 1)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _order(channels: int, height: int, width: int) -> tuple[tuple[Integers, ...], ...]:
     channel, down, across = np.indices((channels, height, width)).reshape(3, -1)
     time = across + 2 * down + channel

@@ -150,9 +150,18 @@ class Decoder:
             CipherKeyError: Sealed with a key that is not there.
         """
         reader = LatentReader(
-            source, name=Path(name).name, key=self._ring, model=getattr(self._model, "coder", None)
+            source,
+            name=Path(name).name,
+            key=self._ring,
+            model=self._model.coder,
+            shape=self._model.latent_shape,
         )
-        self._check_origin(reader, Path(name).name)
+        found = reader.metadata.get("split")
+        if found != self._digest:
+            raise BitstreamError(
+                f"{Path(name).name}: expected a stream of the split {self._digest}, got one of "
+                f"{found}; name the split file that it was encoded with"
+            )
         number = 0
         for batch, error in _batches(iter(reader), self._batch_size):
             for logits in self._ask(batch):
@@ -160,18 +169,6 @@ class Decoder:
                 number += 1
             if error is not None:
                 raise error
-
-    def _check_origin(self, reader: LatentReader, name: str) -> None:
-        found = reader.metadata.get("split")
-        if found != self._digest:
-            raise BitstreamError(
-                f"{name}: expected a stream of the split {self._digest}, got one of {found}; name "
-                "the split file that it was encoded with"
-            )
-        if reader.shape != self._model.latent_shape:
-            raise BitstreamError(
-                f"{name}: expected latents {self._model.latent_shape}, got {reader.shape}"
-            )
 
     def _ask(self, batch: Sequence[NDArray[np.uint8]]) -> Tensor:
         if not batch:

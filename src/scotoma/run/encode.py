@@ -174,5 +174,5 @@ class Encoder:
             self.settings,
             key=self._key,
             metadata={"split": self._digest},
-            model=getattr(self._model, "coder", None),
+            model=self._model.coder,
         )

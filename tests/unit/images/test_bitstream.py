@@ -365,6 +365,13 @@ def test_a_payload_that_says_a_huge_picture_takes_no_memory() -> None:
         tracemalloc.stop()
 
 
+def test_a_reader_that_says_what_it_expects_refuses_other_shapes() -> None:
+    stream = encode_latents(frames())
+    assert decode_latents(stream, shape=(5, 9, 7)).latents.shape == (3, 5, 9, 7)
+    with pytest.raises(BitstreamError, match=r"expected latents \(5, 9, 8\), got \(5, 9, 7\)"):
+        decode_latents(stream, shape=(5, 9, 8))
+
+
 # Keys.
 
 

@@ -29,7 +29,7 @@ __all__ = [
     "untile",
 ]
 
-MAX_VALUES = 1 << 26
+MAX_VALUES = 1 << 23
 """More values than one frame of any camera's latents has."""
 
 _LONGEST_SIDE = 1 << 14
