@@ -63,6 +63,21 @@ class _FixedBatch(nn.Module):
         return self.second(pooled), {"pooled": pooled}
 
 
+class _MakesTensors(nn.Module):
+    """Makes tensors as it goes, where the picture is, and holds one that is not saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.second = nn.Conv2d(4, 2, 3)
+        self.register_buffer("held", torch.rand(4, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.first(images)
+        made = torch.arange(4, device=images.device) + torch.tensor([1, 2, 4, 8]).to(images.device)
+        return self.second(features * made.view(4, 1, 1) * self.held)
+
+
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what torch.export traces of itself out of pytest's log, which would take minutes."""
@@ -217,6 +232,14 @@ def test_the_network_is_left_as_it_was(images: Tensor) -> None:
     split(network, "layer1", SIZE).tail(split(network, "layer1", SIZE).head(images))
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert torch.equal(network(images), answers)
+
+
+def test_halves_move_with_all_that_they_make_and_hold(images: Tensor) -> None:
+    network = _random(_MakesTensors())
+    parts = split(network, "first", SIZE)
+    _assert_exact(network, parts, images)
+    answer = parts.tail.to("meta")(parts.head.to("meta")(images.to("meta")))
+    assert answer.device.type == "meta"
 
 
 def test_halves_can_be_copied_and_cast(images: Tensor) -> None:
