@@ -44,16 +44,16 @@ class Half(nn.Module):
         return super().train(False)
 
     def _run(self, parts: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        """Ask the body as many pictures at a time as it takes."""
-        if self.batch is None:  # len() would fix the batch where this is exported
+        """Ask the body as many pictures at a time as it takes; the last ones are filled up."""
+        count, size = len(parts[0]), self.batch
+        if size is None or count == size:
             return tuple(self.body(*parts))
-        count = len(parts[0])
-        if count == self.batch:
-            return tuple(self.body(*parts))
-        answers = [
-            self.body(*(part[start : start + self.batch] for part in parts))
-            for start in range(0, count, self.batch)
-        ]
+        answers = []
+        for start in range(0, count, size):
+            chunks = [part[start : start + size] for part in parts]
+            there = len(chunks[0])
+            filled = [torch.cat([c, c[-1:].expand(size - there, *c.shape[1:])]) for c in chunks]
+            answers.append([_rows(answer, there) for answer in self.body(*filled)])
         return tuple(
             torch.cat(together) if isinstance(together[0], Tensor) else together[0]
             for together in zip(*answers, strict=True)
@@ -71,6 +71,10 @@ class Half(nn.Module):
         if changed:
             self.body.recompile()
         return self
+
+
+def _rows(answer: Any, count: int) -> Any:
+    return answer[:count] if isinstance(answer, Tensor) else answer
 
 
 def make_head(captured: Captured, cut: Cut) -> Half:

@@ -132,10 +132,11 @@ def test_what_ships_is_cut_exactly(spec: str) -> None:
     _assert_exact(classifier.network, splitter.cut("blocks.4"), images)
 
 
-def test_an_exported_program_is_cut_by_its_modules_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [Dim.AUTO, Dim.STATIC])
+def test_an_exported_program_is_cut_by_its_modules_names(tmp_path: Path, batch: object) -> None:
     network = _random(timm.create_model("test_resnet"))
     example = torch.zeros(2, *SIZE)
-    program = torch.export.export(network, (example,), dynamic_shapes=({0: Dim.AUTO},))
+    program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},))
     torch.export.save(program, tmp_path / "model.pt2")
     config = {"input_size": SIZE, "mean": [0.5] * 3, "std": [0.5] * 3}
     (tmp_path / "model.json").write_text(json.dumps(config))
