@@ -21,7 +21,8 @@
      ├── ScoreError (ValueError)        a score that a search cannot use: NaN, infinite, missing
      ├── SecretError (TypeError)        a secret was about to be copied, pickled or serialized
      ├── ModelError (RuntimeError)      a model that cannot be loaded or does not behave
-     │    └── UnsupportedModelError     a model whose structure a method cannot work on
+     │    ├── UnsupportedModelError     a model whose structure a method cannot work on
+     │    └── SilentModelError          a remote model that does not answer; ends the run
      └── MissingExtraError (ImportError)  an optional dependency is not installed
 
 Each message says what was expected, what came, and what to do. A command line
@@ -50,6 +51,7 @@ __all__ = [
     "ScotomaError",
     "SecretError",
     "SettingsError",
+    "SilentModelError",
     "UnknownNameError",
     "UnreadableImageError",
     "UnsafePathError",
@@ -151,6 +153,10 @@ class ModelError(ScotomaError, RuntimeError):
 
 class UnsupportedModelError(ModelError):
     """A model whose structure a method cannot work on; the message gives the specific reason."""
+
+
+class SilentModelError(ModelError):
+    """A remote model that does not answer: no fault of a picture, so the whole run stops."""
 
 
 class MissingExtraError(ScotomaError, ImportError):

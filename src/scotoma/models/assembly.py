@@ -34,6 +34,7 @@ def assemble(
     device: str,
     blueprint: Blueprint | None = None,
     reads: ReleaseForm | None = None,
+    labels_only: bool = False,
 ) -> Classifier:
     """Return the classifier, once it has answered one grey picture as a classifier should.
 
@@ -47,6 +48,7 @@ def assemble(
         device: Where the network lies.
         blueprint: How to build the network anew, where that is known.
         reads: Which releases it reads instead of pictures.
+        labels_only: It gives labels without scores.
 
     Raises:
         ModelError: The answer is not ``(1, K)`` finite numbers, or ``K`` is not the number of
@@ -55,7 +57,16 @@ def assemble(
     import torch
 
     unnamed = Classifier(
-        spec, name, network, preprocessing, None, differentiable, device, reads, blueprint
+        spec,
+        name,
+        network,
+        preprocessing,
+        None,
+        differentiable,
+        device,
+        reads,
+        blueprint,
+        labels_only,
     )
     logits = unnamed.logits(torch.zeros(1, *unnamed.input_shape))
     return replace(unnamed, classes=class_names(config, logits.shape[1]))

@@ -35,6 +35,7 @@ class Classifier:
         device: Where the network lies.
         reads: Which releases the network reads instead of pictures; None for an ordinary one.
         blueprint: How to build the network anew, where that is known.
+        labels_only: The logits say which class comes first and nothing else.
 
     Example::
 
@@ -52,6 +53,7 @@ class Classifier:
     device: str = "cpu"
     reads: ReleaseForm | None = None
     blueprint: Blueprint | None = None
+    labels_only: bool = False
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

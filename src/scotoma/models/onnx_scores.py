@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scotoma.core.errors import MissingExtraError, ModelError
+from scotoma.models.answers import answers_of, as_logits
 from scotoma.models.assembly import assemble, file_label
 from scotoma.models.batching import in_batches
 from scotoma.models.classifier import Classifier
@@ -114,13 +116,24 @@ def load_onnx(spec: str, target: str, device: str) -> Classifier:
     return assemble(
         spec,
         file_label(path),
-        network,
+        _in_logits(network, config),
         Preprocessing.from_config(config),
         config,
         differentiable=False,
         device=device,
         reads=None if reads is None else ReleaseForm.from_config(reads),
+        labels_only=answers_of(config) == "labels",
     )
+
+
+def _in_logits(network: OnnxNetwork, config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    """Return the network; wrapped where its answers are something else than logits."""
+    kind = answers_of(config)
+    if kind == "logits":
+        return network
+    listed = config.get("classes")
+    count = len(listed) if isinstance(listed, list | dict) else None
+    return lambda images: as_logits(network(images), kind, classes=count)
 
 
 def _open(path: Path) -> Any:

@@ -122,6 +122,7 @@ _enter(
     "compressed",
     "load_compressed",
     ("compressed:FILE", "a model that scotoma compress wrote"),
+    ("compressed:FILE@CODE.py:NAME", "the same of a network of your own, which CODE.py builds"),
 )
 _enter(
     "timm",
@@ -155,3 +156,17 @@ _enter(
     "load_onnx",
     ("onnx:FILE", "an ONNX model, scores only, with FILE.json or config.json beside it"),
 )
+_enter(
+    "python",
+    "python_models",
+    "load_python",
+    ("python:FILE.py:NAME", "your own network or scoring function, with FILE.json beside it"),
+    ("python:FILE.py:NAME@WEIGHTS", "your own network with weights from a file"),
+)
+for _scheme in ("http", "https"):
+    _enter(
+        _scheme,
+        "http_scores",
+        "load_http",
+        (f"{_scheme}://URL@FILE.json", "an endpoint that answers with scores; FILE.json says how"),
+    )

@@ -250,7 +250,11 @@ def test_convolutions_are_channels_last(tmp_path: Path) -> None:
         ("tim:resnet18", UnknownNameError, "did you mean 'timm:resnet18'"),
         ("resnet18", UnknownNameError, "did you mean 'timm:resnet18'"),
         ("nets/a.onnx", UnknownNameError, "did you mean 'onnx:nets/a.onnx'"),
-        ("?", UnknownNameError, r"known: embedded, embedded:pevit, embedded:vit, exp"),
+        (
+            "?",
+            UnknownNameError,
+            r"known: compressed:FILE, .*embedded, embedded:pevit, embedded:vit, exp",
+        ),
         ("timm:resnet1", UnknownNameError, "did you mean 'resnet1"),
         ("timm:resnet18.bogus_in1k", UnknownNameError, r"did you mean 'resnet18\."),
         ("timm:@file.pth", SettingsError, "expected timm:NAME@FILE"),
@@ -283,10 +287,14 @@ def test_every_form_is_listed() -> None:
     forms = [form for form, _ in list_models()]
     assert forms == sorted(forms, key=lambda form: form.partition(":")[0])
     assert {form.partition(":")[0] for form in forms} == {
+        "compressed",
         "embedded",
         "exported",
         "hf",
+        "http",
+        "https",
         "onnx",
+        "python",
         "scotoma",
         "timm",
         "torchvision",

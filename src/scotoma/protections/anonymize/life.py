@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from scotoma.core.errors import SilentModelError
 from scotoma.models.classifier import Classifier
 from scotoma.protections.anonymize.exemplars import Exemplars
 from scotoma.protections.anonymize.scheduler import Life, Request
@@ -54,6 +55,8 @@ class PictureLife:
         outcome = Outcome(subject)
         try:
             yield from self._anonymize(subject, outcome)
+        except SilentModelError:
+            raise  # no picture's fault: the next ones would only wait for the same answer
         except Exception as error:  # one bad picture must not stop the run: the caller reports it
             outcome.status, outcome.error, outcome.pixels = "failed", error, None
         return outcome

@@ -13,6 +13,8 @@ from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from scotoma.core.errors import SilentModelError
+
 __all__ = ["Life", "Request", "run_together"]
 
 T = TypeVar("T")
@@ -128,6 +130,8 @@ def _attempt(
     """Answer a batch; one bad item must not cost the others their answers."""
     try:
         return execute(queue, items)
+    except SilentModelError:
+        raise  # asking for each alone would only wait longer
     except Exception as error:  # whose it is, only asking each alone can tell
         if len(items) == 1:
             return [_Failure(error)]
