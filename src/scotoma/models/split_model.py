@@ -33,6 +33,7 @@ from scotoma.ops.latent_coding import LatentModel
 from scotoma.ops.latent_fitting import fit_latent_model
 
 __all__ = [
+    "EMBEDDED_SPLIT",
     "SplitModel",
     "digest_of",
     "is_split",
@@ -40,6 +41,9 @@ __all__ = [
     "open_split",
     "save_split",
 ]
+
+EMBEDDED_SPLIT = Path(__file__).parent / "embedded" / "split_cifar10.safetensors"
+"""The embedded classifier, cut, with a private bottleneck."""
 
 _SLACK = 1_000_000  # parameters
 _PLAIN, _BOTTLENECK, _QUANTIZER, _CODER = "network.", "bottleneck.", "quantizer.", "coder."
@@ -201,20 +205,17 @@ def save_split(path: Path, model: SplitModel, network: nn.Module, *, half: bool 
         model: With its trained bottleneck.
         network: The plain network; its weights are written where a blueprint says how to build
             it, so that the file is all that camera and server need.
-        half: Write weights as float16; the range keeps its digits.
+        half: Write the bottleneck's weights as float16; the plain network's stay what they are.
 
     Raises:
         FileError: It cannot be written.
     """
     weights: dict[str, Tensor] = {}
+    if model.bottleneck is not None:
+        state = model.bottleneck.state_dict()
+        weights = {_BOTTLENECK + n: w.half() if half else w for n, w in state.items()}
     if model.description.blueprint is not None:
         weights |= {_PLAIN + name: value for name, value in network.state_dict().items()}
-    if model.bottleneck is not None:
-        weights |= {
-            _BOTTLENECK + name: value for name, value in model.bottleneck.state_dict().items()
-        }
-    if half:
-        weights = {n: w.half() if w.is_floating_point() else w for n, w in weights.items()}
     weights |= {_QUANTIZER + name: value for name, value in model.quantizer.state_dict().items()}
     if model.coder is not None:
         arrays = model.coder.to_arrays()
