@@ -7,6 +7,7 @@ ended; a cut there is clean if nothing else that was computed from the picture i
 
 from __future__ import annotations
 
+import inspect
 import operator
 import warnings
 from collections import Counter
@@ -181,9 +182,10 @@ def _input_value(program: ExportedProgram) -> Tensor:
 
 
 def _unlift(program: ExportedProgram) -> fx.GraphModule:
+    takes_guards = "check_guards" in inspect.signature(program.module).parameters
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return program.module(check_guards=False)
+        return program.module(**({"check_guards": False} if takes_guards else {}))
 
 
 def _flat(given: Any) -> Sequence[Any]:
