@@ -29,6 +29,7 @@ NAMES = (
     "evaluation",
     "evaluation_memory",
     "jigsaw",
+    "optimizers",
     "coding",
     "fuzz",
     "fractional",

@@ -19,8 +19,9 @@ class ParticleSwarm:
 
     Args:
         population: Particles, from 2; all are asked about at once.
-        transform: How nevergrad keeps particles in the box while they move: ``arctan`` or
-            ``gaussian`` bend space, ``identity`` sends them back at its border.
+        transform: How nevergrad keeps particles in the box: ``identity`` sends them back at its
+            border, ``arctan`` (its own default) and ``gaussian`` bend space. In 20 dimensions
+            ``arctan`` does worse than random points on a sphere, ``identity`` far better.
 
     Raises:
         SettingsError: A setting out of its range.
@@ -31,12 +32,12 @@ class ParticleSwarm:
     """
 
     population: int = 40
-    transform: str = "arctan"
+    transform: str = "identity"
 
     def __post_init__(self) -> None:
         if not self.population >= 2:
             raise SettingsError(f"expected a population of at least 2, got {self.population}")
-        known = ("arctan", "gaussian", "identity")
+        known = ("identity", "arctan", "gaussian")
         if self.transform not in known:
             raise SettingsError(f"expected one of {', '.join(known)}, got {self.transform!r}")
 
