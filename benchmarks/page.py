@@ -35,6 +35,7 @@ NAMES = (
     "fractional",
     "compression",
     "split",
+    "split_detection",
     "splits",
 )
 """Every benchmark, in the order of the page; each is a module of this package that has a

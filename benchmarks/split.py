@@ -12,17 +12,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.figures import rate
 from benchmarks.page import percent, table
 from benchmarks.record import Benchmark, Job, Measured, Options, Row
+from benchmarks.split_steps import ATTACKERS, BATCH, CODED, attack, bits, encoded, prepared, psnr
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from benchmarks.split_pictures import Pictures
     from scotoma.models.classifier import Classifier
     from scotoma.models.split_model import SplitModel
 
@@ -34,8 +33,6 @@ _PAPER = {
     "bottleneck": "42.9, 21.9",
     "paper": "w_rec 0.5: 42.8, 18.7; 2: 42.2, 17.6",
 }
-_CODED = 200  # pictures whose stream is measured
-_BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -105,14 +102,11 @@ def _jobs(options: Options) -> Iterator[Job]:
                 "at": setting.at,
                 "variant": name,
                 "recipe": recipe and asdict(recipe),
-                "attackers": {"names": list(_ATTACKERS), "steps": steps},
+                "attackers": {"names": list(ATTACKERS), "steps": steps},
             }
             label = f"{setting.model} at {setting.at}, {name}: {what}"
             measure = partial(_measure, setting, name, recipe, steps, options)
             yield Job(label, config, measure, _PAPER)
-
-
-_ATTACKERS = ("conv", "transformer")
 
 
 def _measure(
@@ -124,9 +118,9 @@ def _measure(
     pictures = open_pictures(setting.model, classifier.preprocessing, quick=options.quick)
     folder = options.cache / "split" / f"{setting.model}-{setting.at}-seed{options.seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    model = _prepared(classifier, setting.at, recipe, pictures, folder / f"{variant}.safetensors")
+    model = prepared(classifier, setting.at, recipe, pictures, folder / f"{variant}.safetensors")
     images = pictures.normalized(pictures.test)
-    places = _encoded(model, images)
+    places = encoded(model, images)
     right = _decided(model, places) == pictures.test_labels
     plain_right = classifier_decisions(classifier, images) == pictures.test_labels
     values: dict[str, Any] = {
@@ -134,39 +128,16 @@ def _measure(
         "plain_accuracy": rate(int(plain_right.sum()), len(right)),
         "points_lost": _gap(plain_right, right),
         "latent": list(model.latent_shape),
-        "bits_per_pixel": _bits(model, places, images),
-        "mean_picture_db": _psnr(pictures.train.float().mean(0, keepdim=True) / 255, pictures),
+        "bits_per_pixel": bits(model, places, images),
+        "mean_picture_db": psnr(pictures.train.float().mean(0, keepdim=True) / 255, pictures),
         "attackers": {
-            name: _attack(name, model, pictures, steps, folder / f"{variant}-{name}.checkpoint")
-            for name in _ATTACKERS
+            name: attack(name, model, pictures, steps, folder / f"{variant}-{name}.checkpoint")
+            for name in ATTACKERS
         },
     }
     strongest = max(values["attackers"], key=lambda name: values["attackers"][name]["psnr_db"])
     values["strongest"] = {"name": strongest, **values["attackers"][strongest]}
     return Measured(len(right), values)
-
-
-def _prepared(
-    classifier: Classifier, at: str, recipe: Any, pictures: Pictures, path: Path
-) -> SplitModel:
-    """Return the split as it is loaded from its file, trained where it is not there yet."""
-    import torch
-    from torch import nn
-
-    from scotoma.models.split_model import load_split, open_split
-    from scotoma.train.split import train
-
-    if recipe is None:
-        model = open_split(classifier, at)
-        few = pictures.normalized(pictures.train[:1024])
-        model.fit_range(torch.split(few, _BATCH))
-        model.fit_coder(torch.split(few, _BATCH))
-        return model
-    if not path.is_file():
-        checkpoint = path.with_name(path.name + ".checkpoint")
-        train(classifier, at, pictures.source(), path, recipe, checkpoint=checkpoint)
-    network = classifier.network
-    return load_split(path, network=network if isinstance(network, nn.Module) else None)
 
 
 @cache
@@ -180,81 +151,18 @@ def _classifier(name: str) -> Classifier:
     return load_classifier(SPECS.get(name, name))
 
 
-def _encoded(model: SplitModel, images: Tensor) -> Tensor:
-    import torch
-
-    with torch.no_grad():
-        return torch.cat([model.encode(part) for part in torch.split(images, _BATCH)])
-
-
 def _decided(model: SplitModel, places: Tensor) -> Tensor:
     import torch
 
     with torch.no_grad():
-        return torch.cat([model.answer(part).argmax(1) for part in torch.split(places, _BATCH)])
+        return torch.cat([model.answer(part).argmax(1) for part in torch.split(places, BATCH)])
 
 
 def classifier_decisions(classifier: Classifier, images: Tensor) -> Tensor:
     """Return the plain network's decisions."""
     import torch
 
-    return torch.cat([classifier.logits(part).argmax(1) for part in torch.split(images, _BATCH)])
-
-
-def _bits(model: SplitModel, places: Tensor, images: Tensor) -> float:
-    """Return the bits of the stream of some pictures for each of their pixels, once decoded."""
-    from scotoma.evaluate.metrics.coding import bits_per_pixel
-    from scotoma.images.bitstream import decode_latents, encode_latents
-
-    frames = places[:_CODED].numpy()
-    stream = encode_latents(frames, model=model.coder)
-    if not (decode_latents(stream, model=model.coder).latents == frames).all():
-        raise AssertionError("the stream gives back other latents")
-    return bits_per_pixel(len(stream), len(frames) * images.shape[2], images.shape[3])
-
-
-def _attack(
-    name: str, model: SplitModel, pictures: Pictures, steps: int, checkpoint: Path
-) -> dict[str, Any]:
-    """Train an attacker afresh on releases of the training pictures, and judge it on the test's."""
-    from torch import Generator
-
-    from scotoma.attacks.inversion.attacks import (
-        FeatureConvInversion,
-        FeatureTransformerInversion,
-    )
-    from scotoma.core.protocols import Knowledge, Release
-    from scotoma.evaluate.metrics.pictures import edge_psnr_db, ms_ssim, ssim
-    from scotoma.protections.encode.split import SplitProtection
-
-    protection = SplitProtection(model)
-
-    def simulate(images: Tensor, generator: Generator) -> Release:  # noqa: ARG001
-        return protection.protect(pictures.normalized(images))
-
-    kind = {"conv": FeatureConvInversion, "transformer": FeatureTransformerInversion}[name]
-    knowledge = Knowledge(simulate=simulate, auxiliary=pictures.auxiliary)
-    attack = kind(steps=steps).fit(
-        knowledge, generator=Generator().manual_seed(7), checkpoint=checkpoint
-    )
-    originals = pictures.judged
-    release = protection.protect(pictures.normalized(originals))
-    guesses = attack.run(release, Knowledge(), generator=Generator())
-    structure = ms_ssim if min(originals.shape[2:]) >= 161 else ssim
-    return {
-        "psnr_db": _psnr(guesses, pictures),
-        "edge_psnr_db": float(edge_psnr_db(guesses, originals, {}).mean()),
-        structure.__name__: float(structure(guesses, originals, {}).mean()),
-        "steps": steps,
-        "curve": [(point.step, round(point.psnr_db, 2)) for point in attack.history[::4]],
-        "notes": list(attack.notes),
-    }
-
-
-def _psnr(guesses: Tensor, pictures: Pictures) -> float:
-    from scotoma.evaluate.metrics.pictures import psnr_db
-
-    return float(psnr_db(guesses.expand_as(pictures.judged), pictures.judged, {}).mean())
+    return torch.cat([classifier.logits(part).argmax(1) for part in torch.split(images, BATCH)])
 
 
 def _gap(plain: Tensor, other: Tensor) -> dict[str, float]:
@@ -302,8 +210,8 @@ def _render(rows: Sequence[Row]) -> str:
             "",
             f"Variants: {variants}. *Points lost* against the plain network on the same pictures, "
             "with the 95 % interval of paired differences. Bits are those of a stream of "
-            f"{_CODED} test pictures by the entropy coder. The attacker is the strongest of "
-            f"{', '.join(_ATTACKERS)}, trained afresh by squared errors on latents as decoded. "
+            f"{CODED} test pictures by the entropy coder. The attacker is the strongest of "
+            f"{', '.join(ATTACKERS)}, trained afresh by squared errors on latents as decoded. "
             "*Mean picture* is the guess that needs no release. Goals: at most 1 point lost, at "
             "least 3 dB below plain, at least 30 % of bits saved. The pictures of CIFAR-10 here "
             "are JPEG, to which a bottleneck trained on them adapts: hold it against *bottleneck*, "
