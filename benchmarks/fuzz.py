@@ -68,7 +68,7 @@ def make_input(codec: str, kind: str, seed: int, number: int) -> tuple[bytes, bo
     if kind in ("stream", "sealed"):
         first, second = _streams(codec, kind == "sealed")
         changed = _changed(first, second, rng)
-        return changed, changed != first
+        return changed, changed not in (first, second)  # both are whole
     from scotoma.images.bitstreams.container import RecordWriter
 
     header: dict[str, Any] = {
