@@ -16,7 +16,7 @@ from benchmarks.pictures import MODELS
 from scotoma.models.classifier import Classifier
 from scotoma.models.preprocessing import Preprocessing
 
-__all__ = ["load_cifar_resnet"]
+__all__ = ["load_cifar_resnet", "untrained_cifar_resnet"]
 
 CLASSES = (
     "airplane",
@@ -73,7 +73,7 @@ def load_cifar_resnet(name: str) -> Classifier:
     """Return ``cifar10_resnet20``, ``32`` or ``56``."""
     from safetensors.torch import load_file
 
-    network = _ResNet(int(name.removeprefix("cifar10_resnet")))
+    network = untrained_cifar_resnet(name)
     network.load_state_dict(load_file(MODELS / f"{name}.safetensors"))
     return Classifier(
         spec=name,
@@ -83,3 +83,8 @@ def load_cifar_resnet(name: str) -> Classifier:
         classes=CLASSES,
         differentiable=True,
     )
+
+
+def untrained_cifar_resnet(name: str) -> nn.Module:
+    """Return the architecture of ``cifar10_resnet20``, ``32`` or ``56``, its weights random."""
+    return _ResNet(int(name.removeprefix("cifar10_resnet")))

@@ -14,8 +14,9 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
+    "PYTHON",
+    "Code",
     "CompressedModel",
     "is_compressed",
     "load_compressed",
@@ -38,6 +41,11 @@ __all__ = [
     "stored_names",
     "write_compressed",
 ]
+
+PYTHON = "python"
+"""Family of blueprints that only name a user's own network."""
+
+Code = Callable[[], "nn.Module"]
 
 _MAGIC = b"SCMP"
 _VERSION = 1
@@ -67,13 +75,18 @@ class CompressedModel:
     parameters: int
     tensors: Mapping[str, CompressedTensor] = field(repr=False)
 
-    def build(self) -> nn.Module:
+    def build(self, code: Code | None = None) -> nn.Module:
         """Return the network with its weights, ready to be asked.
+
+        Args:
+            code: Builds the untrained network where the blueprint names a user's own.
 
         Raises:
             ModelError: This version of the libraries builds another network.
         """
-        network = _skeleton(self.blueprint, self.preprocessing, self.is_folded, self.parameters)
+        network = _skeleton(
+            self.blueprint, self.preprocessing, self.is_folded, self.parameters, code
+        )
         weights = {name: tensor.values() for name, tensor in self.tensors.items()}
         _check_names(stored_names(network), weights)
         network.load_state_dict(weights, strict=False)
@@ -125,8 +138,12 @@ def is_compressed(path: Path) -> bool:
         raise ModelError(f"expected a compressed model at {path}, got: {error}") from error
 
 
-def read_compressed(path: Path) -> CompressedModel:
+def read_compressed(path: Path, code: Code | None = None) -> CompressedModel:
     """Return what a compressed model's file holds.
+
+    Args:
+        path: The file.
+        code: Builds the untrained network where the file names a user's own.
 
     Raises:
         ModelError: Missing, damaged, of another kind or a newer version, or a network that this
@@ -154,6 +171,7 @@ def read_compressed(path: Path) -> CompressedModel:
         described["preprocessing"],
         described["is_folded"],
         described["parameters"],
+        code,
     )
     own = network.state_dict()
     shapes = {name: tuple(own[name].shape) for name in stored_names(network)}
@@ -164,23 +182,36 @@ def read_compressed(path: Path) -> CompressedModel:
     return CompressedModel(**described, tensors=tensors)
 
 
-def load_compressed(spec: str, target: str, device: str) -> Classifier:
+def load_compressed(spec: str, target: str, device: str, *, code: Code | None = None) -> Classifier:
     """Return the classifier in a file that ``scotoma compress`` wrote.
+
+    Args:
+        spec: As the user named it.
+        target: ``FILE``, or ``FILE@CODE.py:NAME`` for a network of the user's own: a function
+            or class in ``CODE.py`` that builds it without arguments.
+        device: Where the network is put.
+        code: Builds the untrained network, instead of ``CODE.py:NAME``.
 
     Raises:
         ModelError: As :func:`read_compressed` says.
         MissingExtraError: constriction is not installed.
+
+    Security:
+        A file runs no code. ``CODE.py`` is run, because the user names it.
     """
-    path = Path(target).expanduser()
-    model = read_compressed(path)
+    file, _, named = target.partition("@")
+    path = Path(file).expanduser()
+    code = _code_of(named) if named else code
+    model = read_compressed(path, code)
     return assemble(
         spec,
         file_label(path),
-        freeze(model.build(), device),
+        freeze(model.build(code), device),
         model.preprocessing,
         {} if model.classes is None else {"classes": model.classes},
         differentiable=True,
         device=device,
+        blueprint=None if model.is_folded else model.blueprint,
     )
 
 
@@ -211,16 +242,46 @@ def _open(path: Path, data: bytes) -> tuple[Mapping[str, Any], bytes]:
     return header, stream
 
 
+def _code_of(named: str) -> Code:
+    """Return the function or class ``NAME`` of ``CODE.py:NAME``."""
+    file, _, name = named.rpartition(":")
+    path = Path(file).expanduser()
+    if not (file and path.is_file()):
+        raise ModelError(f"expected compressed:FILE@CODE.py:NAME with a file, got {named!r}")
+    described = spec_from_file_location(path.stem, path)
+    if described is None or described.loader is None:
+        raise ModelError(f"expected a Python file at {path}; name one that ends in .py")
+    module = module_from_spec(described)
+    try:
+        described.loader.exec_module(module)
+        code: Code = getattr(module, name)
+    except Exception as error:  # whatever the user's own code raises
+        raise ModelError(f"expected {name!r} in {path}, got {error!r}") from error
+    return code
+
+
 def _skeleton(
-    blueprint: Blueprint, preprocessing: Preprocessing, is_folded: bool, parameters: int
+    blueprint: Blueprint,
+    preprocessing: Preprocessing,
+    is_folded: bool,
+    parameters: int,
+    code: Code | None,
 ) -> nn.Module:
     """Return the network that the weights belong to, with whatever weights it is built with."""
     import torch
 
     if not 0 < parameters <= _MOST:
         raise ModelError(f"expected a network of 1 to {_MOST:,} parameters, got {parameters:,}")
-    # What is folded away, or registered twice, is built all the same.
-    network = blueprint.build(most=2 * parameters + 1_000_000)
+    if blueprint.family == PYTHON:
+        if code is None:
+            raise ModelError(
+                f"expected the code of {blueprint.architecture}, which a file never runs by "
+                "itself; write compressed:FILE@CODE.py:NAME"
+            )
+        network = code().eval().requires_grad_(False)
+    else:
+        # What is folded away, or registered twice, is built all the same.
+        network = blueprint.build(most=2 * parameters + 1_000_000)
     if not is_folded:
         return network
     folded = fold_batch_norm(network, torch.zeros(1, *preprocessing.input_size))

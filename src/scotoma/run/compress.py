@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from scotoma.compress.settings import CompressSettings
 from scotoma.core.errors import FileError, ModelError, SettingsError, UnsafePathError
 from scotoma.models.classifier import Classifier
 from scotoma.models.compressed import (
+    Code,
     CompressedModel,
     is_compressed,
     load_compressed,
@@ -32,7 +34,7 @@ Tensors = Mapping[str, CompressedTensor]
 Tune = Callable[[nn.Module, Tensors, Pictures, float], Tensors]
 """Fine-tunes: (folded network, tensors, pictures, price) to tensors on the same grids."""
 
-_CHEAPEST, _DEAREST = 1e-8, 1e-4
+_START, _STRIDE = 1e-6, 8.0  # of prices, in nats a picture
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def compress(
     settings: CompressSettings,
     *,
     tune: Tune | None = None,
+    code: Code | None = None,
     onnx: bool = False,
     on_try: Callable[[int, int, float], None] | None = None,
 ) -> Compression:
@@ -89,6 +92,7 @@ def compress(
         path: The file to write.
         settings: What may be lost, and how.
         tune: Fine-tunes on all pictures that are not held out.
+        code: Builds the untrained network where its blueprint names a user's own.
         onnx: Write an ``.onnx`` file beside it.
         on_try: Called with (files tried, bytes, points lost) after each one.
 
@@ -99,11 +103,11 @@ def compress(
         FileError: It cannot be written.
         MissingExtraError: constriction, or what ONNX needs, is not installed.
     """
-    run = _Run(classifier, pictures, path, settings, tune, on_try)
+    run = _Run(classifier, pictures, path, settings, tune, code, on_try)
     with _beside(path) as folder:
         part = Path(folder, path.name)
         price, within = run.write(part)
-        written = load_compressed(f"compressed:{path}", str(part), classifier.device)
+        written = run.read(part)
         exported = _export(written, part.with_suffix(".onnx")) if onnx else None
         made = Compression(
             model=classifier.spec,
@@ -143,6 +147,7 @@ class _Run:
         path: Path,
         settings: CompressSettings,
         tune: Tune | None,
+        code: Code | None,
         on_try: Callable[[int, int, float], None] | None,
     ) -> None:
         if classifier.blueprint is None:
@@ -158,7 +163,7 @@ class _Run:
         _check_target(path, classifier)
         self.blueprint = classifier.blueprint
         self.plain = _module_of(classifier)
-        self.settings, self.tune, self.on_try = settings, tune, on_try
+        self.settings, self.tune, self.on_try, self.code = settings, tune, on_try, code
         self.classifier = classifier
         self.held_out = pictures.take(0, settings.held_out)
         self.rest = pictures.take(settings.held_out)
@@ -181,21 +186,32 @@ class _Run:
         return self._search(path, pricing, settings.budget or 0.0)
 
     def _search(self, path: Path, pricing: Pricing, budget: float) -> tuple[float, bool]:
-        """Bisect the price, on its logarithm, for the dearest one within the budget."""
-        low, high = _CHEAPEST, _DEAREST
-        best: float | None = None
+        """Look for the dearest price within the budget: widen until it is between two, bisect."""
+        best = low = high = None
+        price, finest = _START, math.inf
         trial = path.with_name(path.name + ".trial")
         for _ in range(self.settings.tries):
-            price = (low * high) ** 0.5
             lost = self._try(trial, self._at(pricing, price), price)
             if lost <= budget:
-                best, low = price, price
-                trial.replace(path)
+                best = low = price
             else:
                 high = price
-        if best is None:
-            self._try(path, self._at(pricing, _CHEAPEST), _CHEAPEST)
-        return best or _CHEAPEST, best is not None
+            if best == price or (best is None and price < finest):
+                trial.replace(path)  # the best so far, or else the finest
+            finest = min(finest, price)
+            if low is None:
+                price /= _STRIDE
+            elif high is None:
+                price *= _STRIDE
+            else:
+                price = math.sqrt(low * high)
+        trial.unlink(missing_ok=True)
+        return best or finest, best is not None
+
+    def read(self, path: Path) -> Classifier:
+        """Return the classifier in a file, as anyone else would read it."""
+        spec = f"compressed:{path.name}"
+        return load_compressed(spec, str(path), self.classifier.device, code=self.code)
 
     def _at(self, pricing: Pricing, price: float) -> Tensors:
         return pricing.at(price, fractional=self.settings.fractional)
@@ -213,8 +229,7 @@ class _Run:
             tensors=tensors,
         )
         size = write_compressed(path, model)
-        written = load_compressed(f"compressed:{path}", str(path), self.classifier.device)
-        right = count_right(_module_of(written), self.held_out)
+        right = count_right(_module_of(self.read(path)), self.held_out)
         lost = 100 * (self.right_before - right) / len(self.held_out)
         self.tries += 1
         if self.on_try:
