@@ -88,7 +88,12 @@ class AccuracyFit:
 
 
 def find_divergence(
-    network: nn.Module, layers: Mapping[str, FractionalLayer], images: Tensor, answers: Tensor
+    network: nn.Module,
+    layers: Mapping[str, FractionalLayer],
+    images: Tensor,
+    answers: Tensor,
+    *,
+    biases: Mapping[str, Tensor] | None = None,
 ) -> float:
     """Return how far the answers are from those wanted, in nats a picture.
 
@@ -97,8 +102,10 @@ def find_divergence(
         layers: What stands for the weights of some of its convolutions.
         images: ``(N, 3, H, W)`` as it reads them.
         answers: ``(N, classes)`` logits wanted.
+        biases: By convolution's name, in the place of its own.
     """
-    weights = {f"{name}.weight": layer.weight().detach() for name, layer in layers.items()}
+    with torch.no_grad():
+        weights = _parameters(layers, biases)
     total = 0.0
     with torch.no_grad():
         for first in range(0, len(images), _BATCH):
@@ -112,6 +119,8 @@ def fit_answers(
     layers: Mapping[str, FractionalLayer],
     images: Tensor,
     settings: AccuracyFitSettings | None = None,
+    *,
+    biases: Mapping[str, Tensor] | None = None,
 ) -> AccuracyFit:
     """Return layers with which the network answers as it did, as nearly as is found.
 
@@ -122,6 +131,8 @@ def fit_answers(
         layers: By convolution's name, where to start; masks and plain kernels stay.
         images: ``(N, 3, H, W)`` as it reads them.
         settings: How.
+        biases: By convolution's name, in the place of its own; see
+            :func:`~scotoma.compress.output_fitting.bias_shift`. They stay.
 
     Raises:
         ModelError: In training mode, or no such convolution.
@@ -139,18 +150,32 @@ def fit_answers(
     with torch.no_grad():
         answers = torch.cat([network(part) for part in torch.split(images, _BATCH)])
     numbers = _Numbers(layers)
-    before = find_divergence(network, layers, images, answers)
+    task = _Task(network, images, answers, dict(biases or {}))
+    before = task.divergence(layers)
     if settings.method == _GRADIENT:
-        found = _descend(network, numbers, images, answers, settings)
+        found = _descend(task, numbers, settings)
         evaluations = settings.budget * min(settings.batch, len(images)) / len(images)
     else:
-        found, evaluations = _search(network, numbers, images, answers, settings)
+        found, evaluations = _search(task, numbers, settings)
     with torch.no_grad():
         moved = numbers.at(found)
-    after = find_divergence(network, moved, images, answers)
+    after = task.divergence(moved)
     if not after < before:
         moved, after = dict(layers), before
     return AccuracyFit(moved, before, after, evaluations)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What is asked of whom, and the answers wanted."""
+
+    network: nn.Module
+    images: Tensor
+    answers: Tensor
+    biases: dict[str, Tensor]
+
+    def divergence(self, layers: Mapping[str, FractionalLayer]) -> float:
+        return find_divergence(self.network, layers, self.images, self.answers, biases=self.biases)
 
 
 class _Numbers:
@@ -202,13 +227,15 @@ def _divergence(
     return divergence
 
 
-def _descend(
-    network: nn.Module,
-    numbers: _Numbers,
-    images: Tensor,
-    answers: Tensor,
-    settings: AccuracyFitSettings,
-) -> Tensor:
+def _parameters(
+    layers: Mapping[str, FractionalLayer], biases: Mapping[str, Tensor] | None
+) -> dict[str, Tensor]:
+    weights = {f"{name}.weight": layer.weight() for name, layer in layers.items()}
+    return weights | {f"{name}.bias": bias for name, bias in (biases or {}).items()}
+
+
+def _descend(task: _Task, numbers: _Numbers, settings: AccuracyFitSettings) -> Tensor:
+    images, answers = task.images, task.answers
     moves = torch.zeros(numbers.count, requires_grad=True)
     optimizer = torch.optim.Adam([moves], lr=settings.rate)
     generator = Generator().manual_seed(settings.seed)
@@ -220,22 +247,15 @@ def _descend(
             part, order = order[: settings.batch], order[settings.batch :]
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate * (1 - step / settings.budget)
-            layers = numbers.at(moves)
-            weights = {f"{name}.weight": layer.weight() for name, layer in layers.items()}
-            loss = _divergence(network, weights, images[part], answers[part]).mean()
+            weights = _parameters(numbers.at(moves), task.biases)
+            loss = _divergence(task.network, weights, images[part], answers[part]).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return moves.detach()
 
 
-def _search(
-    network: nn.Module,
-    numbers: _Numbers,
-    images: Tensor,
-    answers: Tensor,
-    settings: AccuracyFitSettings,
-) -> tuple[Tensor, int]:
+def _search(task: _Task, numbers: _Numbers, settings: AccuracyFitSettings) -> tuple[Tensor, int]:
     from scotoma.optimize.bounds import Bounds
     from scotoma.optimize.search import Search
 
@@ -247,9 +267,6 @@ def _search(
         start=np.zeros(numbers.count),
     )
     while not search.is_over:
-        values = []
-        for point in search.ask():
-            moved = numbers.at(torch.tensor(point))
-            values.append(find_divergence(network, moved, images, answers))
+        values = [task.divergence(numbers.at(torch.tensor(point))) for point in search.ask()]
         search.tell(np.array(values))
     return torch.tensor(search.best.point), search.evaluations
