@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +35,7 @@ from scotoma.images.bitstream import (
     encode_latents,
     is_bitstream,
 )
+from scotoma.images.bitstreams import vvc
 from scotoma.images.bitstreams.codecs import tile, untile
 from scotoma.images.bitstreams.container import MAGIC, RecordWriter
 from scotoma.images.bitstreams.guards import digest_of
@@ -42,7 +45,7 @@ from scotoma.ops.latent_fitting import fit_latent_model
 KEY = Key.from_bytes(bytes(range(32)))
 OTHER = Key.from_bytes(bytes(range(1, 33)))
 HERE = [name for name in codecs.names() if codecs.get(name).is_here()]
-LOSSLESS = [name for name in HERE if name != "vvc"]  # VVC's encoder has no lossless mode
+LOSSLESS = [name for name in HERE if codecs.get(name).has_lossless]
 
 
 def frames(count: int = 3, shape: tuple[int, int, int] = (5, 9, 7)) -> NDArray[np.uint8]:
@@ -500,3 +503,47 @@ def test_a_typo_gets_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'hevc'"):
         CodecSettings("hvec")
     assert issubclass(BitstreamError, ScotomaError)
+
+
+# VVC, whose encoder is a program that is seldom there.
+
+
+def _stand_in(folder: Path, script: str) -> None:
+    program = folder / "vvencapp"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in is a shell script")
+def test_vvc_asks_the_program_for_one_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    _stand_in(tmp_path, f'echo "$@" > {tmp_path}/said; cp "$2" {tmp_path}/in; eval cp $2 \\${{$#}}')
+    latents = frames(1, (5, 9, 7))[0]
+    stream = encode_latents(latents, CodecSettings("vvc", 30))
+    said = (tmp_path / "said").read_text().split()
+    assert said[said.index("-s") + 1] == "64x64"
+    assert said[said.index("-q") + 1] == "30"
+    raw = np.frombuffer((tmp_path / "in").read_bytes(), np.uint8)
+    assert raw.size == 64 * 64 * 3 // 2
+    assert np.array_equal(untile(raw[: 64 * 64].reshape(64, 64)[:27, :14], (5, 9, 7)), latents)
+    assert (raw[64 * 64 :] == 128).all()
+    # What the stand-in wrote is no VVC; reading it back says so and does not crash.
+    with pytest.raises(BitstreamError, match="frame 0 that cannot be decoded"):
+        decode_latents(stream)
+    _stand_in(tmp_path, "echo no such option >&2; exit 2")
+    with pytest.raises(BitstreamError, match="vvencapp to code a picture, got: no such option"):
+        encode_latents(latents, CodecSettings("vvc", 30))
+
+
+def test_vvc_says_that_it_is_not_there_and_never_lossless(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match="'vvc', which is never lossless"):
+        CodecSettings("vvc")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    vvc._find_ffmpeg.cache_clear()
+    with pytest.raises(BitstreamError, match="vvencapp or an FFmpeg with libvvenc"):
+        encode_latents(frames(1), CodecSettings("vvc", 30))
+    vvc._find_ffmpeg.cache_clear()

@@ -57,7 +57,11 @@ class CodecSettings:
     def __post_init__(self) -> None:
         kind = codecs.get(self.name)
         if self.quantizer is None:
-            return
+            if kind.has_lossless:
+                return
+            raise SettingsError(
+                f"expected a quantizer for codec {self.name!r}, which is never lossless, got none"
+            )
         lowest, highest = kind.quantizers or (1, 0)
         is_whole = isinstance(self.quantizer, int) and not isinstance(self.quantizer, bool)
         if not (is_whole and lowest <= self.quantizer <= highest):
@@ -93,12 +97,14 @@ class CodecKind:
         quantizers: Least and greatest quantizer; None where it is lossless only.
         make: Opens it for frames of a shape; raises MissingExtraError where it cannot work here.
         is_here: Whether it works here, cheaply told.
+        has_lossless: Whether it can also be lossless.
     """
 
     summary: str
     quantizers: tuple[int, int] | None
     make: Callable[[CodecSettings, tuple[int, int, int], Any], LatentCodec]
     is_here: Callable[[], bool]
+    has_lossless: bool = True
 
 
 codecs: Registry[CodecKind] = Registry("codec")
@@ -107,6 +113,7 @@ codecs.defer("png", "scotoma.images.bitstreams.still:PNG")
 codecs.defer("webp", "scotoma.images.bitstreams.still:WEBP")
 codecs.defer("hevc", "scotoma.images.bitstreams.video:HEVC")
 codecs.defer("av1", "scotoma.images.bitstreams.video:AV1")
+codecs.defer("vvc", "scotoma.images.bitstreams.vvc:VVC")
 
 
 def check_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -7,6 +7,7 @@ machine decodes the same latents. HEVC codes 4:0:0. SVT-AV1 has no 4:0:0: its ch
 
 from __future__ import annotations
 
+import math
 import os
 from fractions import Fraction
 from typing import Any
@@ -16,20 +17,78 @@ import numpy as np
 from scotoma.core.errors import BitstreamError, MissingExtraError
 from scotoma.images.bitstreams.codecs import CodecKind, CodecSettings, Latents, tile, untile
 
-__all__ = ["AV1", "HEVC"]
+__all__ = ["AV1", "GREY", "HEVC", "VideoPicture", "require_av"]
 
 _SMALLEST = 64
-_GREY = 128
+GREY = 128
+"""Chroma that is none."""
 _LARGEST_BLOCK = 128
 _START = b"\0\0\1"
 _FIRST_NON_PICTURE = 32  # NAL unit types from here on are parameter sets and messages
 
 
-class _VideoCodec:
-    """Codes the tiled picture with one of FFmpeg's encoders.
+class VideoPicture:
+    """The tiled picture of latents as video codecs take it, and back from their decoders.
 
     The picture's sides are filled up to multiples of 8, and to 64 at least, with its last row
     and column.
+
+    Args:
+        decoder: As FFmpeg names it.
+        layouts: FFmpeg's pixel formats that a decoded picture may have.
+        shape: Of a frame, ``(C, H, W)``.
+
+    Attributes:
+        height: Of the filled picture.
+        width: Of the filled picture.
+
+    Raises:
+        MissingExtraError: PyAV is not installed.
+    """
+
+    def __init__(self, decoder: str, layouts: tuple[str, ...], shape: tuple[int, int, int]) -> None:
+        self._av = require_av()
+        self._decoder = decoder
+        self._layouts = layouts
+        self._shape = shape
+        self._inner = tile(np.zeros(shape, np.uint8)).shape
+        self.height, self.width = (max(_SMALLEST, -(-side // 8) * 8) for side in self._inner)
+
+    def fill(self, latents: Latents) -> Latents:
+        """Return the filled picture of ``(C, H, W)`` latents."""
+        picture = tile(latents)
+        height, width = picture.shape
+        return np.pad(picture, ((0, self.height - height), (0, self.width - width)), mode="edge")
+
+    def decode(self, payload: bytes) -> Latents:
+        """Return the latents of a payload from anywhere.
+
+        Raises:
+            BitstreamError: Not one picture of this size and layout.
+        """
+        context = self._av.CodecContext.create(self._decoder, "r")
+        context.thread_count = 1
+        # Decoders count whole blocks; a payload that says more is refused before memory is taken.
+        sides = (-(-side // _LARGEST_BLOCK) * _LARGEST_BLOCK for side in (self.height, self.width))
+        context.options = {"max_pixels": str(math.prod(sides))}
+        frames = [
+            frame for packet in (self._av.Packet(payload), None) for frame in context.decode(packet)
+        ]
+        if len(frames) != 1:
+            raise BitstreamError(f"expected one picture, got {len(frames)}")
+        (frame,) = frames
+        layout = frame.format.name
+        if (frame.width, frame.height) != (self.width, self.height) or layout not in self._layouts:
+            raise BitstreamError(
+                f"expected a picture of {self.width}×{self.height} {self._layouts[0]}, got "
+                f"{frame.width}×{frame.height} {layout}"
+            )
+        height, width = self._inner
+        return untile(_luma(frame)[:height, :width], self._shape)
+
+
+class _VideoCodec(VideoPicture):
+    """Codes the tiled picture with one of FFmpeg's encoders.
 
     Args:
         encoder: As FFmpeg names it.
@@ -47,25 +106,20 @@ class _VideoCodec:
         options: dict[str, str],
         shape: tuple[int, int, int],
     ) -> None:
-        self._av = _require_av()
+        super().__init__(decoder, (layout,), shape)
         self._encoder = encoder
-        self._decoder = decoder
         self._layout = layout
         self._options = options
-        self._shape = shape
-        self._inner = tile(np.zeros(shape, np.uint8)).shape
-        self._size = [max(_SMALLEST, -(-side // 8) * 8) for side in self._inner]
-        self._height, self._width = self._size
 
     def encode(self, latents: Latents) -> bytes:
         context = self._av.CodecContext.create(self._encoder, "w")
-        context.width, context.height = self._width, self._height
+        context.width, context.height = self.width, self.height
         context.pix_fmt = self._layout
         context.time_base = Fraction(1, 25)
         context.framerate = 25
         context.thread_count = 1
         context.options = self._options
-        frame = self._frame(tile(latents))
+        frame = self._frame(self.fill(latents))
         return b"".join(bytes(part) for ask in (frame, None) for part in context.encode(ask))
 
     def setup_size(self, payload: bytes) -> int:
@@ -73,43 +127,34 @@ class _VideoCodec:
             return _parameter_sets_size(payload)
         return _sequence_header_size(payload)
 
-    def decode(self, payload: bytes) -> Latents:
-        context = self._av.CodecContext.create(self._decoder, "r")
-        context.thread_count = 1
-        # Decoders count whole blocks; a payload that says more is refused before memory is taken.
-        height, width = (-(-side // _LARGEST_BLOCK) * _LARGEST_BLOCK for side in self._size)
-        context.options = {"max_pixels": str(height * width)}
-        frames = [
-            frame for packet in (self._av.Packet(payload), None) for frame in context.decode(packet)
-        ]
-        if len(frames) != 1:
-            raise BitstreamError(f"expected one picture, got {len(frames)}")
-        (frame,) = frames
-        found = (frame.width, frame.height, frame.format.name)
-        if found != (self._width, self._height, self._layout):
-            raise BitstreamError(
-                f"expected a picture of {self._width}×{self._height} {self._layout}, got {found}"
-            )
-        plane = frame.planes[0]
-        values = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-        height, width = self._inner
-        return untile(values[:height, :width], self._shape)
-
     def _frame(self, picture: Latents) -> Any:
-        height, width = picture.shape
-        frame = self._av.VideoFrame(self._width, self._height, self._layout)
+        frame = self._av.VideoFrame(self.width, self.height, self._layout)
         luma, *chroma = frame.planes
-        rows = np.zeros((self._height, luma.line_size), np.uint8)
-        filling = ((0, self._height - height), (0, self._width - width))
-        rows[:, : self._width] = np.pad(picture, filling, mode="edge")
+        rows = np.zeros((self.height, luma.line_size), np.uint8)
+        rows[:, : self.width] = picture
         luma.update(rows.tobytes())
         for plane in chroma:
-            plane.update(bytes([_GREY]) * plane.buffer_size)
+            plane.update(bytes([GREY]) * plane.buffer_size)
         frame.pts = 0
         return frame
 
 
-def _require_av() -> Any:
+def _luma(frame: Any) -> Latents:
+    """Return a decoded picture's brightness; of ten bits, the nearest of eight."""
+    plane = frame.planes[0]
+    if not frame.format.name.endswith("10le"):
+        found: Latents = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        return found
+    values = np.frombuffer(plane, "<u2").reshape(-1, plane.line_size // 2)
+    return np.minimum((values + 2) >> 2, 255).astype(np.uint8)
+
+
+def require_av() -> Any:
+    """Return the module.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
     # SVT-AV1 tells of its settings on standard error; it reads this when it is first opened.
     os.environ.setdefault("SVT_LOG", "1")
     try:
@@ -169,7 +214,7 @@ def _make_av1(settings: CodecSettings, shape: tuple[int, int, int], _: object) -
 
 def _has(encoder: str, decoder: str) -> bool:
     try:
-        av = _require_av()
+        av = require_av()
     except MissingExtraError:
         return False
     return {encoder, decoder} <= set(av.codecs_available)
