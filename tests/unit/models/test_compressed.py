@@ -189,3 +189,24 @@ def test_fractional_kernels_come_back() -> None:
     assert torch.equal(values[~chosen], plain.values()[~chosen])
     nothing = FractionalTensor(0 * mask, shapes, amplitudes, plain)
     assert len(write_tensors({"w": nothing, "b": bias})) < len(data)
+
+
+def test_a_network_of_ones_own_needs_its_code_named(model: CompressedModel, tmp_path: Path) -> None:
+    path, code = tmp_path / "m.scmp", tmp_path / "nets.py"
+    code.write_text(
+        "from scotoma.models.saved import build\n"
+        f"def mine():\n    return build('convmixer', {ARGUMENTS!r})\n"
+    )
+    write_compressed(path, replace(model, blueprint=Blueprint("python", "mine")))
+    with pytest.raises(ModelError, match=r"never runs by itself; write compressed:FILE@CODE"):
+        load_classifier(f"compressed:{path}")
+    classifier = load_classifier(f"compressed:{path}@{code}:mine")
+    state = classifier.network.state_dict()  # type: ignore[attr-defined]
+    assert all(torch.equal(state[name], t.values()) for name, t in model.tensors.items())
+    for named, message in {
+        f"{code}:yours": "expected 'yours' in",
+        f"{tmp_path}/none.py:mine": "expected compressed:FILE@CODE.py:NAME with a file",
+        "mine": "expected compressed:FILE@CODE.py:NAME with a file",
+    }.items():
+        with pytest.raises(ModelError, match=message):
+            load_classifier(f"compressed:{path}@{named}")
