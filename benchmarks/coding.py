@@ -34,7 +34,7 @@ _ANCHOR = "webp"
 
 def _jobs(options: Options) -> Iterator[Job]:
     for model, at in _SETTINGS:
-        count = options.count(325 if model == "mobilenetv2" else 1000, 20)
+        count = options.count(325 if model == "mobilenetv2" else 500, 20)
         for codec, settings in PICTURE_CURVES.items():
             kept = settings[::4] if options.quick else settings
             config = _config(model, at, "picture", codec, list(kept), count)

@@ -146,7 +146,8 @@ def _luma(frame: Any) -> Latents:
         found: Latents = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
         return found
     values = np.frombuffer(plane, "<u2").reshape(-1, plane.line_size // 2)
-    return np.minimum((values + 2) >> 2, 255).astype(np.uint8)
+    nearest: Latents = np.minimum((values + 2) >> 2, 255).astype(np.uint8)
+    return nearest
 
 
 def require_av() -> Any:

@@ -65,8 +65,9 @@ class _VvcCodec(VideoPicture):
             ]
         program = _find_ffmpeg()
         if program is None:
-            raise MissingExtraError(
-                "coding as VVC", "vvencapp or an FFmpeg with libvvenc", "encode"
+            raise BitstreamError(
+                "expected vvencapp or an FFmpeg with libvvenc on the path, found neither; install "
+                "one, or choose another codec"
             )
         return [
             *(program, "-v", "error", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", size),
