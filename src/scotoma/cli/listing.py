@@ -12,7 +12,7 @@ from scotoma.cli.console import print_json, progress_bar
 
 __all__ = ["HELP", "command"]
 
-HELP = """List models, protections, fills, detectors, attacks, metrics, threat-models or splits.
+HELP = """List models, protections, fills, detectors, codecs, attacks, metrics, threat-models, splits.
 
 With --adaptable: which models can read encrypted pictures, and why others cannot. Name SPECs,
 or patterns of timm's architectures; each is looked at on the spot.
@@ -94,6 +94,18 @@ def _threat_models() -> list[tuple[str, str]]:
     return rows
 
 
+def _codecs() -> list[tuple[str, str]]:
+    from scotoma.images.bitstream import codecs
+
+    rows = []
+    for name in codecs.names():
+        kind = codecs.get(name)
+        span = kind.quantizers
+        lossy = f"quantizers {span[0]} to {span[1]}" if span else "lossless only"
+        rows.append((name, f"{kind.summary}; {lossy}{'' if kind.is_here() else '; not here'}"))
+    return rows
+
+
 def _first_line(thing: object) -> str:
     return (thing.__doc__ or "").strip().partition("\n")[0]
 
@@ -106,6 +118,7 @@ _KINDS = {
     "protections": _protections,
     "fills": _fills,
     "detectors": _detectors,
+    "codecs": _codecs,
 }
 
 

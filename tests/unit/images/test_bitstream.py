@@ -79,6 +79,7 @@ def test_any_shape_comes_back(name: str, shape: tuple[int, int, int]) -> None:
     assert np.array_equal(found, latents)
 
 
+@settings(deadline=None)
 @given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=3, max_dims=3, max_side=7)))
 def test_entropy_codes_whatever_bytes_there_are(latents: NDArray[np.uint8]) -> None:
     assert np.array_equal(decode_latents(encode_latents(latents)).latents[0], latents)
@@ -152,6 +153,7 @@ def test_entropy_bytes_are_the_same_everywhere() -> None:
     assert {n: hashlib.sha256(s).hexdigest()[:16] for n, s in found.items()} == RECORDED
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 9))
 def test_tiles_come_back(channels: int, height: int, width: int) -> None:
     latents = np.arange(channels * height * width).astype(np.uint8)
