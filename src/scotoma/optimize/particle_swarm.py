@@ -52,7 +52,11 @@ class ParticleSwarm:
 
     def _steps(self, task: Task, nevergrad: Any) -> Steps:
         bounds = task.bounds
-        space = nevergrad.p.Array(shape=(bounds.dimensions,), lower=0.0, upper=1.0)
+        space = nevergrad.p.Array(init=np.full(bounds.dimensions, 0.5))
+        space = space.set_mutation(sigma=1 / 6)
+        # Both before and after: whatever has none of its own draws from NumPy's global one.
+        space.random_state = np.random.RandomState(task.seed)
+        space = space.set_bounds(0.0, 1.0)
         space.random_state = np.random.RandomState(task.seed)
         method = nevergrad.optimizers.ConfPSO(transform=self.transform, popsize=self.population)
         swarm = method(space, budget=task.budget, num_workers=self.population)

@@ -187,7 +187,10 @@ class Search:
                 f"expected the state of a search, got none of its {error}"
             ) from error
         while search.evaluations < len(values) and not search.is_over:
-            search.tell(values[search.evaluations :][: len(search.ask())])
+            portion = values[search.evaluations :][: len(search.ask())]
+            if len(portion) < len(search.ask()):
+                break
+            search.tell(portion)
         if search.evaluations != len(values) or (
             best is not None and not np.array_equal(search.best.point, best)
         ):
