@@ -88,3 +88,21 @@ def test_a_damaged_file_is_refused_with_a_reason(place: Path) -> None:
     result = scotoma("classify", "in", "--model", "compressed:d.scmp", cwd=place)
     assert result.code == 1
     assert "damaged or cut off" in result.err
+
+
+def test_a_network_of_ones_own(place: Path) -> None:
+    (place / "own.py").write_text(
+        "from pathlib import Path\n"
+        "from scotoma.models.saved import load\n"
+        "def mine():\n    return load(Path('m.safetensors'))[0]\n"
+    )
+    (place / "own.json").write_text(
+        json.dumps({"input_size": [3, 32, 32], "crop_pct": 1.0, "interpolation": "bilinear"})
+    )
+    words = ("--model", "python:own.py:mine", "--data", "in", "--held-out", "24", "--bits", "8")
+    result = scotoma("compress", *words, "-o", "own.scmp", cwd=place)
+    assert (result.code, result.err) == (0, "")
+    for spec, code in (("compressed:own.scmp", 1), ("compressed:own.scmp@own.py:mine", 0)):
+        result = scotoma("classify", "in", "--model", spec, cwd=place)
+        assert result.code == code
+        assert ("write compressed:FILE@CODE.py:NAME" in result.err) == (code == 1)

@@ -17,6 +17,8 @@ __all__ = ["SHAPE_EXPONENT", "FractionalFits", "fractional_tensor"]
 SHAPE_EXPONENT = -24
 """Shapes (centres, sigma, orders) are stored in eighths."""
 
+_QUICK = FitSettings(starts=2, steps=40)  # ten thousands of kernels at once
+
 _LEAST_SIDE = 3  # a filter of six numbers stands for no smaller kernel
 
 
@@ -40,7 +42,7 @@ class FractionalFits:
         for name, weight in weights.items():
             if weight.ndim != 4 or min(weight.shape[2:]) < _LEAST_SIDE:
                 continue
-            found = fit_kernels(weight.flatten(0, 1), settings)
+            found = fit_kernels(weight.flatten(0, 1), settings or _QUICK)
             codes = (found[:, 1:] / step_of(SHAPE_EXPONENT)).round()
             # Of sigma, half an eighth would become none.
             codes[:, 2].clamp_(min=1)

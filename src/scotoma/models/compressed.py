@@ -243,7 +243,7 @@ def _open(path: Path, data: bytes) -> tuple[Mapping[str, Any], bytes]:
 
 
 def _code_of(named: str) -> Code:
-    """Return the function or class ``NAME`` of ``CODE.py:NAME``."""
+    """Return what makes the network of ``CODE.py:NAME``, be it one or something that makes one."""
     file, _, name = named.rpartition(":")
     path = Path(file).expanduser()
     if not (file and path.is_file()):
@@ -254,10 +254,11 @@ def _code_of(named: str) -> Code:
     module = module_from_spec(described)
     try:
         described.loader.exec_module(module)
-        code: Code = getattr(module, name)
+        found: Any = getattr(module, name)
     except Exception as error:  # whatever the user's own code raises
         raise ModelError(f"expected {name!r} in {path}, got {error!r}") from error
-    return code
+    is_made = hasattr(found, "state_dict") and not isinstance(found, type)
+    return (lambda: found) if is_made else found
 
 
 def _skeleton(

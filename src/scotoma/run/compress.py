@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,8 +17,10 @@ from scotoma.compress.compression import Pricing, round_network
 from scotoma.compress.pictures import Pictures, count_right
 from scotoma.compress.settings import CompressSettings
 from scotoma.core.errors import FileError, ModelError, SettingsError, UnsafePathError
+from scotoma.models.blueprint import Blueprint
 from scotoma.models.classifier import Classifier
 from scotoma.models.compressed import (
+    PYTHON,
     Code,
     CompressedModel,
     is_compressed,
@@ -150,20 +153,17 @@ class _Run:
         code: Code | None,
         on_try: Callable[[int, int, float], None] | None,
     ) -> None:
-        if classifier.blueprint is None:
-            raise SettingsError(
-                "expected an architecture that a file can name (embedded, scotoma:, timm:, hf: or "
-                f"torchvision:), got {classifier.spec}"
-            )
+        self.plain = _module_of(classifier)
+        self.blueprint, self.code = _blueprint_of(classifier), code
+        if code is None and self.blueprint.family == PYTHON:
+            self.code = lambda: copy.deepcopy(self.plain)
         if len(pictures) < settings.held_out + 1:
             raise SettingsError(
                 f"expected more than the {settings.held_out} pictures that are held out, got "
                 f"{len(pictures)}; give more pictures, or hold out fewer"
             )
         _check_target(path, classifier)
-        self.blueprint = classifier.blueprint
-        self.plain = _module_of(classifier)
-        self.settings, self.tune, self.on_try, self.code = settings, tune, on_try, code
+        self.settings, self.tune, self.on_try = settings, tune, on_try
         self.classifier = classifier
         self.held_out = pictures.take(0, settings.held_out)
         self.rest = pictures.take(settings.held_out)
@@ -243,6 +243,17 @@ def _classes_to_store(classifier: Classifier) -> tuple[str, ...] | None:
 
     names = classifier.classes
     return None if names is not None and names == imagenet_names() else names
+
+
+def _blueprint_of(classifier: Classifier) -> Blueprint:
+    if classifier.blueprint is not None:
+        return classifier.blueprint
+    if classifier.spec.startswith(f"{PYTHON}:"):
+        return Blueprint(PYTHON, classifier.spec.partition("@")[0].rpartition(":")[2])
+    raise SettingsError(
+        "expected an architecture that a file can name (embedded, scotoma:, timm:, hf:, "
+        f"torchvision: or python:), got {classifier.spec}"
+    )
 
 
 def _module_of(classifier: Classifier) -> nn.Module:
