@@ -67,9 +67,9 @@ def test_remembered_slopes_follow_a_bent_valley() -> None:
 def test_lines_that_depend_on_each_other_are_scanned_in_turn() -> None:
     # Each coordinate bends what its neighbour means: what two gain alone, they lose together.
     def bent(points: np.ndarray) -> np.ndarray:
-        before = np.roll(points, 1, axis=1) + TARGET / 2
-        slow = np.cos(3 * (points + 2 * np.sin(2 * before)))
-        quick = np.cos(5 * (points + np.sin(3 * before)))
+        before = np.roll(points, 1, axis=1)
+        slow = np.cos(3 * (points + 2 * np.sin(2 * before + TARGET)))
+        quick = np.cos(5 * (points + np.sin(3 * before + TARGET)))
         return np.asarray((slow + quick).sum(1))
 
     search = Search("fda-lines", CUBE, budget=300 * DIMENSIONS)
