@@ -12,7 +12,9 @@ from scotoma.cli.console import print_json, progress_bar
 
 __all__ = ["HELP", "command"]
 
-HELP = """List models, protections, fills, detectors, codecs, attacks, metrics, threat-models, splits.
+HELP = """List models, protections, fills, detectors, codecs, attacks, metrics or splits.
+
+Also threat-models, what an attacker may be granted.
 
 With --adaptable: which models can read encrypted pictures, and why others cannot. Name SPECs,
 or patterns of timm's architectures; each is looked at on the spot.
