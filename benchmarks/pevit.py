@@ -37,6 +37,7 @@ _VARIANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ),
     ("shuffle-alone", "RS without looking for neighbours", {"release": "shuffle", "neighbours": 0}),
     ("mix", "MI", {"release": "mix"}),
+    ("mix-trunk", "MI, with a trunk of 3 residual blocks", {"release": "mix", "trunk": 3}),
 )
 _PAPER = {
     "source": "arXiv 2306.03679, ImageNet, 224 px, 16-pixel patches, 300 epochs",
@@ -55,7 +56,10 @@ def _jobs(options: Options) -> Iterator[Job]:
     quick = {"epochs": 1, "warmup_epochs": 0.0} if options.quick else {}
     for name, what, changes in _VARIANTS:
         recipe = load_recipe(Recipe, "pevit", _RECIPE, **changes, **quick, seed=options.seed)
-        config = {"variant": name, "recipe": asdict(recipe), "pictures": options.count(5000, 200)}
+        settings = asdict(recipe)
+        if not recipe.trunk:  # rows from before there were trunks stay what they are
+            del settings["trunk"]
+        config = {"variant": name, "recipe": settings, "pictures": options.count(5000, 200)}
         path = options.cache / "pevit" / f"{name}.safetensors"
         yield Job(f"{what}, {_RECIPE}", config, partial(_measure, path, recipe, options), _PAPER)
 
