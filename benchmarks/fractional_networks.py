@@ -100,8 +100,11 @@ def fit_layers(
     from scotoma.compress.output_fitting import bias_shift, fit_outputs
 
     network = _fold(name)
-    layers, biases = dict(_fit_weights(name, tuple(settings.items()))), {}
-    for each, weight in convolutions(network).items() if moments else ():
+    layers = dict(_fit_weights(name, tuple(settings.items())))
+    biases: Biases = {}
+    if moments is None:
+        return layers, biases
+    for each, weight in convolutions(network).items():
         layers[each] = fit_outputs(weight, layers[each], moments[each])
         shift = bias_shift(weight, layers[each], moments[each])
         biases[each] = network.get_submodule(each).get_parameter("bias") + shift

@@ -26,6 +26,7 @@ _RIDGE = 1e-6  # relative; two atoms that became one must not divide by zero
 _SIGMAS = 8
 _CENTRES = 2  # per pixel of the range
 _ORDERS = 13
+_ALIKE = 0.99  # cosine beyond which two profiles are one: the table is several times smaller
 _PORTION = 1 << 24  # numbers of the table held at once
 
 
@@ -197,12 +198,19 @@ def _best_of_table(stacks: Tensor) -> tuple[Tensor, Tensor]:
 def _tabulate(
     lower: Tensor, upper: Tensor, sigma: float, orders: Tensor, length: int, like: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return ``(P, length)`` profiles and their ``(P, 2)`` centres and orders."""
+    """Return ``(P, length)`` profiles, no two alike, and their ``(P, 2)`` centres and orders."""
     count = max(2, round(_CENTRES * float(upper - lower)) + 1)
     centres = torch.linspace(float(lower), float(upper), count)
     numbers = torch.tensor(list(itertools.product(centres.tolist(), orders.tolist()))).to(like)
     centre, order = numbers.unbind(-1)
-    return fractional_profile(centre, torch.full_like(centre, sigma), order, length), numbers
+    profiles = fractional_profile(centre, torch.full_like(centre, sigma), order, length)
+    alike = (profiles @ profiles.mT).abs() > _ALIKE
+    kept, left = [], torch.ones(len(profiles), dtype=torch.bool, device=alike.device)
+    for which in range(len(profiles)):
+        if left[which]:
+            kept.append(which)
+            left &= ~alike[which]
+    return profiles[kept], numbers[kept]
 
 
 def _next_atom(stacks: Tensor, shapes: Tensor) -> Tensor:
