@@ -16,7 +16,7 @@ from PIL import Image
 from scotoma.images.regions import Box, Region
 from scotoma.protections.anonymize.exemplars import paste
 
-__all__ = ["ECHOES", "echoes"]
+__all__ = ["ECHOES", "echoes", "shrunk"]
 
 Pixels = NDArray[np.uint8]
 _DEPTH = 4  # pictures in a picture, until the innermost region is small
@@ -38,6 +38,14 @@ def echoes(start: Pixels, regions: Sequence[Region]) -> Iterator[Pixels]:
         for region in regions:
             picture = paste(picture, region, make(start, region))
         yield picture
+
+
+def shrunk(start: Pixels, regions: Sequence[Region]) -> Pixels:
+    """Return the picture with itself, made small, in all regions: no flat place is left."""
+    picture = start
+    for region in regions:
+        picture = paste(picture, region, _shrunk(start, region))
+    return picture
 
 
 def _shrunk(start: Pixels, region: Region) -> Pixels:

@@ -21,6 +21,7 @@ Differences from the paper:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -36,6 +37,7 @@ from scotoma.protections.anonymize.echoes import echoes
 from scotoma.protections.anonymize.exemplars import largest_region, paste
 from scotoma.protections.anonymize.guides import Guide, LinearGuide, OptimizerGuide
 from scotoma.protections.anonymize.life import PictureLife, looks, read_all
+from scotoma.protections.anonymize.patchwork import Patchwork
 from scotoma.protections.anonymize.scheduler import Life, Request
 from scotoma.protections.anonymize.settings import BlackBox
 from scotoma.protections.anonymize.sight import Sight
@@ -83,7 +85,21 @@ class ScoreLife(PictureLife):
             start = max(start, *group, key=lambda one: one.slack)
             if start.slack > 0 and (yield from self._accept(subject, start, goals, outcome)):
                 return
-        yield from self._search(subject, start, goals, outcome)
+        if self.blackbox.optimizer == "patchwork" or self._labels_only:
+            start = yield from self._piece_together(subject, start, goals, outcome)
+        if outcome.status != "ok" and not self._labels_only:
+            yield from self._search(subject, start, goals, outcome)
+
+    @property
+    def _labels_only(self) -> bool:
+        return self.blackbox.labels_only or any(model.labels_only for model in self.models)
+
+    def slacks(self, logits: Sequence[Tensor], goals: Sequence[Tensor]) -> list[float]:
+        """As for every life; only their signs where nothing but decisions is looked at."""
+        slacks = super().slacks(logits, goals)
+        if not self._labels_only:
+            return slacks
+        return [math.copysign(self.blackbox.margin, slack or -1.0) for slack in slacks]
 
     def _left(self, outcome: Outcome) -> int:
         return max(0, self.blackbox.queries - outcome.queries)
@@ -129,6 +145,29 @@ class ScoreLife(PictureLife):
             return True
         published = subject.publish(found.pixels)
         return (yield from self.survives_resize(published, goals, outcome))
+
+    def _piece_together(
+        self, subject: Subject, best: _Start, goals: Sequence[Tensor], outcome: Outcome
+    ) -> Life[_Start]:
+        """Lay pieces of the surroundings over the regions; return the best that came of it."""
+        work = Patchwork(subject.start, subject.regions, seed=self.blackbox.seed)
+        first, idle = outcome.queries, 0
+        patience = math.inf if self._labels_only else self.blackbox.patience
+        while (room := min(self.blackbox.pieces, self._left(outcome))) and idle < patience:
+            progress = (outcome.queries - first) / (self.blackbox.queries - first)
+            variants = work.variants(best.pixels, room, progress)
+            group = yield from self._try(subject, iter(variants), goals, outcome)
+            found = max(group, key=lambda one: one.slack)
+            idle = 0 if found.slack > best.slack else idle + room
+            if found.slack >= best.slack:  # equals too: by labels alone, all that fail are equal
+                best = found
+            if found.slack >= self.blackbox.margin and (
+                yield from self._accept(subject, found, goals, outcome)
+            ):
+                break
+        if best.slack > 0 and outcome.status != "ok":
+            yield from self._accept(subject, best, goals, outcome)
+        return best
 
     def _search(
         self, subject: Subject, start: _Start, goals: Sequence[Tensor], outcome: Outcome
@@ -211,7 +250,7 @@ class ScoreLife(PictureLife):
         self, content: Content, start: _Start, goals: Sequence[Tensor], budget: int
     ) -> Guide:
         settings = self.blackbox
-        if settings.optimizer != "linear":
+        if settings.optimizer not in ("linear", "patchwork"):
             return OptimizerGuide(
                 settings.optimizer,
                 settings.reach * content.weights,

@@ -18,13 +18,18 @@ class BlackBox:
     Args:
         queries: Most pictures that each model is asked about for one input: the original, the
             fill, all candidates and the written file, from 3.
-        optimizer: ``linear`` learns how all scores follow the content; otherwise a name of
-            :data:`scotoma.optimize.registry.optimizers`.
+        optimizer: ``patchwork`` lays pieces of the surroundings over the regions and then goes
+            on as ``linear``, which learns how all scores follow the content; otherwise a name
+            of :data:`scotoma.optimize.registry.optimizers`.
+        labels_only: Look at nothing but the decisions, also where scores are given. Pieces are
+            laid then at random, until one keeps them.
+        patience: Queries without gain after which no more pieces are laid.
         coefficients: How many numbers say what the regions show.
         basis: What they mean; see :data:`scotoma.protections.anonymize.content.BASES`.
         reach: Greatest size of a number, in 255ths, for optimizers that need bounds.
         margin: Lead, in logits, of a candidate that is worth writing.
-        batch: Candidates asked about at once, from 4.
+        batch: Points asked about at once, from 5.
+        pieces: Pictures with one more piece that are asked about at once.
         seed: Of everything random.
 
     Raises:
@@ -32,16 +37,19 @@ class BlackBox:
     """
 
     queries: int = 500
-    optimizer: str = "linear"
-    coefficients: int = 300
+    optimizer: str = "patchwork"
+    labels_only: bool = False
+    patience: int = 80
+    coefficients: int = 150
     basis: str = "dct"
     reach: float = 120.0
     margin: float = 0.5
     batch: int = 9
+    pieces: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"queries": 3, "coefficients": 3, "batch": 4, "seed": 0}
+        least = {"queries": 3, "coefficients": 3, "batch": 5, "pieces": 1, "patience": 1, "seed": 0}
         for name, lowest in least.items():
             if not getattr(self, name) >= lowest:
                 raise SettingsError(
