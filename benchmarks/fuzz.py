@@ -274,8 +274,9 @@ def _render(rows: Sequence[Row]) -> str:
             "",
             f"{total:,} inputs of {_FRAMES} frames: bits flipped, bytes replaced, cut, inserted, "
             "repeated, moved, taken from another stream of the same camera, or random. A changed "
-            "stream must be refused, unless it has become the whole other one. Where the checks are made to fit, as anyone without a key can "
-            "for an open stream, a frame may also decode to latents of the right shape.",
+            "stream must be refused, unless it has become the whole other one. Where the checks "
+            "are made to fit, as anyone without a key can for an open stream, a frame may also "
+            "decode to latents of the right shape.",
             "",
             table(head, lines),
         ]

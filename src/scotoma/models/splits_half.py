@@ -45,8 +45,11 @@ class Half(nn.Module):
 
     def _run(self, parts: tuple[Tensor, ...]) -> tuple[Any, ...]:
         """Ask the body as many pictures at a time as it takes; the last ones are filled up."""
-        count, size = len(parts[0]), self.batch
-        if size is None or count == size:
+        size = self.batch
+        if size is None:  # asking for the length would fix the batch where this is exported
+            return tuple(self.body(*parts))
+        count = len(parts[0])
+        if count == size:
             return tuple(self.body(*parts))
         answers = []
         for start in range(0, count, size):
