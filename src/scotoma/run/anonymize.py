@@ -25,6 +25,7 @@ from scotoma.models.fold import fold_batch_norm
 from scotoma.protections.anonymize.exemplars import Exemplars
 from scotoma.protections.anonymize.search import Search
 from scotoma.protections.anonymize.subject import Outcome
+from scotoma.run.answers import AnswerFile, AnswerFolder
 from scotoma.run.manifest import (
     Decision,
     Entry,
@@ -113,6 +114,8 @@ class _Run:
         self.on_progress = on_progress
         self.source = open_regions(settings.regions, settings.detector)
         self.fingerprint = settings.fingerprint(models, observers)
+        self.answers = AnswerFolder(out / ".answers")
+        self.recalled: dict[str, AnswerFile] = {}
         search, adapt = settings.effective_search(), settings.adapt
         self.search = Search(
             models,
@@ -121,6 +124,7 @@ class _Run:
             exemplars=_open_exemplars(settings, inputs, models) if search.max_steps else None,
             gradient_networks=_folded(models) if adapt == "gradient" and search.max_steps else None,
             blackbox=settings.blackbox if adapt == "blackbox" else None,
+            recall=self._recall if adapt == "blackbox" else None,
         )
 
     def go(self) -> Summary:
@@ -137,6 +141,7 @@ class _Run:
         with Manifest.open(path) as self.manifest:
             for outcome in self.search.run(self._subjects(found)):
                 self._finish(outcome)
+        self.answers.close()
         entries = latest(path)
         summary = summarize(
             (entries[name] for name in entries if name in self.names),
@@ -146,6 +151,11 @@ class _Run:
         )
         write_summary(self.out / "summary.json", summary)
         return summary
+
+    def _recall(self, subject: RunSubject) -> AnswerFile:
+        name = name_of(subject.found)
+        self.recalled[name] = self.answers.open(self.fingerprint, subject.sha256_in, name)
+        return self.recalled[name]
 
     def _subjects(self, inputs: Iterator[Found]) -> Iterator[RunSubject]:
         """Yield what there is to search; settle everything else on the way."""
@@ -190,6 +200,9 @@ class _Run:
             )
         except Exception as error:  # as above: recorded, and the run goes on
             entry = self._fail(subject.found, subject.begun, error)
+        answers = self.recalled.pop(name_of(subject.found), None)
+        if answers is not None and entry.status != "failed":
+            answers.forget()
         self._report(Progress(entry, skipped=False))
 
     def _release(

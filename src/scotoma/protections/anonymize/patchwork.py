@@ -23,6 +23,7 @@ Pixels = NDArray[np.uint8]
 
 _FIRST = (0.25, 0.7)  # least and greatest side of a piece, in sides of its region, at the start
 _LAST = (0.08, 0.25)  # and at the end
+_CONTRAST, _COLOUR = 0.4, 40.0  # spread of what a piece's contrast and colour are changed by
 _SMALLEST = 0.35  # scale at which surroundings are taken: enlarged by its inverse
 
 
@@ -94,7 +95,17 @@ class Patchwork:
         if self._generator.random() < 0.5:
             found = found[:, ::-1]
         picture = Image.fromarray(np.ascontiguousarray(found))
-        return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+        piece = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+        return self._recoloured(piece) if self._generator.random() < 0.5 else piece
+
+    def _recoloured(self, piece: Pixels) -> Pixels:
+        """Return a piece with another contrast and another colour: surroundings lack some."""
+        middle = piece.mean((0, 1))
+        contrast = math.exp(self._generator.normal(0, _CONTRAST))
+        shift = self._generator.normal(0, _COLOUR, 3)
+        recoloured = (piece - middle) * contrast + middle + shift
+        pixels: Pixels = np.rint(recoloured).clip(0, 255).astype(np.uint8)
+        return pixels
 
 
 def _area(region: Region) -> int:

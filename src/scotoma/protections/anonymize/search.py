@@ -14,7 +14,8 @@ from scotoma.ops.diversity import random_views
 from scotoma.protections.anonymize.exemplars import Exemplars
 from scotoma.protections.anonymize.gradient import GradientLife, Pull, Push
 from scotoma.protections.anonymize.life import PictureLife
-from scotoma.protections.anonymize.scheduler import run_together
+from scotoma.protections.anonymize.memory import Answers, remembered
+from scotoma.protections.anonymize.scheduler import Life, run_together
 from scotoma.protections.anonymize.score_life import ScoreLife
 from scotoma.protections.anonymize.settings import BlackBox, SearchSettings
 from scotoma.protections.anonymize.subject import Outcome, Subject
@@ -31,6 +32,7 @@ class Search:
         observers: Classifiers that are asked but take no part.
         exemplars: Public pictures to start from, chosen by the decided class.
         blackbox: Search by scores alone, so; None searches by gradients.
+        recall: Without gradients: where the answers on a subject are noted down.
         gradient_networks: By a model's spec, a faster equivalent of its network for the
             gradient passes (for example with folded batch norm); the models themselves judge.
 
@@ -48,6 +50,7 @@ class Search:
         exemplars: Exemplars | None = None,
         gradient_networks: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
         blackbox: BlackBox | None = None,
+        recall: Callable[[Any], Answers] | None = None,
     ) -> None:
         self.settings = settings or SearchSettings()
         if not models:
@@ -64,6 +67,7 @@ class Search:
         self._picture: PictureLife = (
             GradientLife(*shared) if blackbox is None else ScoreLife(*shared, blackbox)
         )
+        self._recall = recall
         faster = gradient_networks or {}
         self._gradient_networks = [faster.get(m.spec, m.network) for m in self.models]
 
@@ -71,12 +75,16 @@ class Search:
         """Yield each subject's outcome as it is done, not in the order of the input."""
         size = self.settings.batch_size
         return run_together(
-            ((self._picture.live(subject), subject.start.size // 3) for subject in subjects),
+            ((self._live(subject), subject.start.size // 3) for subject in subjects),
             self._execute,
             batch_size=size,
             pool_size=size * (2 * len(self.models) + 1),
             pool_weight=self.settings.pool_pixels,
         )
+
+    def _live(self, subject: Subject) -> Life[Outcome]:
+        life = self._picture.live(subject)
+        return life if self._recall is None else remembered(life, self._recall(subject))
 
     def _execute(self, queue: Hashable, items: Sequence[Any]) -> Sequence[Any]:
         kind, model = cast(tuple[str, int], queue)
