@@ -166,10 +166,13 @@ class MissingExtraError(ScotomaError, ImportError):
         purpose: What needs it, for example ``"detecting faces"``.
         package: The import that failed.
         extra: The extra of this package that brings it.
+        alone: The package asks for others that are not wanted here, so the extra brings what it
+            does need, and it is installed by itself.
     """
 
-    def __init__(self, purpose: str, package: str, extra: str) -> None:
+    def __init__(self, purpose: str, package: str, extra: str, *, alone: bool = False) -> None:
+        also = f" && pip install --no-deps {package}" if alone else ""
         super().__init__(
             f"{purpose} needs {package}, which is not installed; "
-            f"run: pip install 'scotoma[{extra}]'"
+            f"run: pip install 'scotoma[{extra}]'{also}"
         )

@@ -46,7 +46,10 @@ class ParticleSwarm:
         try:
             import nevergrad
         except ImportError as error:
-            raise MissingExtraError("particle swarm", "nevergrad", "optimize") from error
+            # Its direct search is under the GPL, and no swarm needs it.
+            raise MissingExtraError(
+                "particle swarm", "nevergrad", "optimize", alone=True
+            ) from error
         steps = self._steps(task, nevergrad)
         return Stepwise(steps, task.bounds.dimensions, batch=task.batch)
 
