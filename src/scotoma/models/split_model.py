@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,17 +85,29 @@ class SplitModel(nn.Module):
                 f"expected a cut of (C, h, w) features, got {shape} at {description.at!r}; cut "
                 "where the network has a grid of positions"
             )
-        settings = description.bottleneck
-        if settings is not None and settings.features != shape[0]:
-            raise ModelError(
-                f"expected a bottleneck for {shape[0]} channels at {description.at!r}, got one "
-                f"for {settings.features}"
-            )
-        self.bottleneck = None if settings is None else Bottleneck(settings)
-        channels = shape[0] if settings is None else settings.channels
-        self.quantizer = Quantizer(channels, description.levels)
+        self.bottleneck: Bottleneck | None = None
+        self.quantizer = Quantizer(shape[0], description.levels)
         self.coder: LatentModel | None = None
+        if description.bottleneck is not None:
+            self.insert(description.bottleneck)
         self.eval().requires_grad_(False)
+
+    def insert(self, settings: BottleneckSettings) -> None:
+        """Put an untrained bottleneck into the cut; its first weights come from torch's generator.
+
+        Raises:
+            ModelError: It is made for another cut.
+        """
+        features = self.point.shape[0]
+        if settings.features != features:
+            raise ModelError(
+                f"expected a bottleneck for {features} channels at {self.description.at!r}, got "
+                f"one for {settings.features}"
+            )
+        self.description = replace(self.description, bottleneck=settings)
+        self.bottleneck = Bottleneck(settings).eval().requires_grad_(False)
+        self.quantizer = Quantizer(settings.channels, self.description.levels)
+        self.coder = None
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

@@ -203,15 +203,16 @@ def prepare(classifier: Classifier, at: str, source: Source, recipe: Recipe) -> 
         ImageError: The cut is no grid of positions.
         ModelError: The classifier cannot be cut.
     """
-    plain = open_split(classifier, at, levels=recipe.levels)
+    model = open_split(classifier, at, levels=recipe.levels)
     images, _ = next(iter(source.evaluation(Share())))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        features = plain.head(images)
-        settings = BottleneckSettings.sized_to(
-            features, channels=recipe.channels, hidden=recipe.hidden, stride=recipe.stride
-        )
+        features = model.head(images)
         torch.manual_seed(recipe.seed)
-        model = open_split(classifier, at, bottleneck=settings, levels=recipe.levels)
+        model.insert(
+            BottleneckSettings.sized_to(
+                features, channels=recipe.channels, hidden=recipe.hidden, stride=recipe.stride
+            )
+        )
         if model.bottleneck is not None:
             # A few steps apart from the start on, or all rounds to one value and learns nothing.
             model.bottleneck.calibrate(features, 2 * recipe.step if recipe.step else 1.0)
