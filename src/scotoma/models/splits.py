@@ -96,7 +96,9 @@ class Splitter:
     def __init__(self, network: nn.Module, input_size: tuple[int, int, int]) -> None:
         self._captured = capture(network, input_size)
         self._cuts = find_cuts(self._captured)
-        work, self._layouts = _try(self._captured)
+        work, last = _try(self._captured, 1)
+        # Kernels may choose the layout by the number of pictures.
+        self._last = last & _try(self._captured, 2)[1]
         self.points: tuple[SplitPoint, ...] = tuple(_points(self._captured, self._cuts, work))
         self.batch = self._captured.batch
 
@@ -113,7 +115,7 @@ class Splitter:
                 f"expected a cut that one value crosses, but behind {at!r} {others} would have to "
                 f"cross too; cut at {self._nearest(place)}, or carry them along with carry=True"
             )
-        tail = make_tail(self._captured, cut, self._layouts)
+        tail = make_tail(self._captured, cut, self._last)
         return Split(make_head(self._captured, cut), tail, point)
 
     def _nearest(self, place: int) -> str:
@@ -197,36 +199,34 @@ def _name(node: fx.Node, names: dict[fx.Node, str]) -> str:
     return f"{node.name} in {(stack[-1][0] if stack else '') or 'the network itself'}"
 
 
-def _try(captured: Captured) -> tuple[dict[fx.Node, int], dict[fx.Node, torch.memory_format]]:
-    """Ask the network about one picture.
+def _try(captured: Captured, count: int) -> tuple[dict[fx.Node, int], set[fx.Node]]:
+    """Ask the network about ``count`` grey pictures.
 
     Returns:
-        The floating-point operations done once each node is computed, and how values with
-        channels lie in memory.
+        The floating-point operations done once each node is computed, and the nodes whose values
+        lie channels-last in memory.
     """
     done: dict[fx.Node, int] = {}
-    layouts: dict[fx.Node, torch.memory_format] = {}
+    last: set[fx.Node] = set()
     counter = FlopCounterMode(display=False)
 
     class _Watching(fx.Interpreter):
         def run_node(self, n: fx.Node) -> object:
             result = super().run_node(n)
             done[n] = counter.get_total_flops()
-            if isinstance(result, Tensor) and result.ndim == 4:
-                layouts[n] = _layout(result)
+            if isinstance(result, Tensor) and _is_channels_last(result):
+                last.add(n)
             return result
 
     value = captured.entry.meta["val"]
-    shape = (captured.batch or 1, *(int(side) for side in value.shape[1:]))
+    shape = (captured.batch or count, *(int(side) for side in value.shape[1:]))
     images = torch.zeros(shape, dtype=value.dtype, device=value.device)
     with torch.no_grad(), counter:
         _Watching(captured.module).run(images)
-    return done, layouts
+    return done, last
 
 
-def _layout(value: Tensor) -> torch.memory_format:
-    plain = value.is_contiguous()
-    last = value.is_contiguous(memory_format=torch.channels_last)
-    if plain == last:  # either will do, or neither is
-        return torch.preserve_format
-    return torch.channels_last if last else torch.contiguous_format
+def _is_channels_last(value: Tensor) -> bool:
+    if value.ndim != 4 or value.is_contiguous():  # of which some are both
+        return False
+    return value.is_contiguous(memory_format=torch.channels_last)

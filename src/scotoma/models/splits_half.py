@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, Self
 
 import torch
@@ -93,14 +93,14 @@ def make_head(captured: Captured, cut: Cut) -> Half:
     return Half(fx.GraphModule(captured.module, graph), None, captured.batch)
 
 
-def make_tail(captured: Captured, cut: Cut, layouts: Mapping[fx.Node, torch.memory_format]) -> Half:
+def make_tail(captured: Captured, cut: Cut, last: Collection[fx.Node]) -> Half:
     """Return what computes the network's answer from the values at a cut.
 
     Args:
         captured: The network.
         cut: Where it is cut.
-        layouts: How the network lays values out in memory. What arrives is laid out alike, for
-            kernels round otherwise by layout, and what went over a wire has lost its own.
+        last: Values that the network has channels-last in memory. What arrives is laid out so
+            too, for kernels round otherwise by layout, and what went over a wire has lost its own.
     """
     graph = fx.Graph()
     values = (cut.node, *cut.crossing)
@@ -114,10 +114,11 @@ def make_tail(captured: Captured, cut: Cut, layouts: Mapping[fx.Node, torch.memo
     written = {other for node in needed for other in mutated(node)}
     latent = copies[cut.node]
     for value in values:
-        layout = layouts.get(value, torch.preserve_format)
-        if layout is not torch.preserve_format:
+        if value in last:
             copies[value] = graph.call_function(
-                torch.ops.aten.contiguous.default, (copies[value],), {"memory_format": layout}
+                torch.ops.aten.contiguous.default,
+                (copies[value],),
+                {"memory_format": torch.channels_last},
             )
         if value in written:  # or what the caller passes would be changed
             copies[value] = graph.call_function(torch.ops.aten.clone.default, (copies[value],))
