@@ -69,9 +69,10 @@ def _kernel_jobs(options: Options) -> Iterator[Job]:
 
 def _network_jobs(options: Options) -> Iterator[Job]:
     pictures = {
-        "fitting": options.count(512, 40),
+        "moments": options.count(512, 40),
+        "fitting": options.count(2048, 40),
         "test": options.count(5000, 40),
-        "steps": options.count(300, 2),
+        "steps": options.count(200, 2),
     }
     for depth in (20, 32, 56):
         for form in _FORMS:
@@ -210,8 +211,8 @@ def _render_network(rows: Sequence[Row]) -> str:
         [
             "**Whole networks, all kernels of 3×3 but the first layer's, no labels used.** "
             "*Numbers kept*: of these kernels' weights, unrounded. A filter's shapes are shared by "
-            "all kernels of an output channel. `answers` starts from `outputs` and goes on by the "
-            "gradient, all layers at once.",
+            "all kernels of an output channel. `outputs` reads 512 pictures; `answers` starts from it "
+            "and takes 200 gradient steps on 2048, all layers at once.",
             "",
             table([*head, "as it was"], lines),
         ]

@@ -117,11 +117,12 @@ def measure_network(
     from scotoma.compress.accuracy_fitting import AccuracyFitSettings, find_divergence, fit_answers
 
     network, fitting, test = open_network(name, tuple(pictures.items()))
-    moments = None if fit == "weights" else moments_of(network, fitting)
+    some = fitting.take(0, pictures["moments"])
+    moments = None if fit == "weights" else moments_of(network, some)
     layers, biases = fit_layers(name, settings, moments)
-    images = fitting.normalized(fitting.images)
     if fit == "answers":
-        steps = AccuracyFitSettings(budget=pictures["steps"], rate=0.003)
+        images = fitting.normalized(fitting.images)
+        steps = AccuracyFitSettings(budget=pictures["steps"])
         layers = fit_answers(network, layers, images, steps, biases=biases).layers
     fresh = test.normalized(test.images)
     answers = answers_of(network, {}, {}, fresh)

@@ -48,7 +48,7 @@ class AccuracyFitSettings:
     method: str = _GRADIENT
     budget: int = 200
     reach: float = 0.1
-    rate: float = 0.01
+    rate: float = 0.0005
     batch: int = 64
     seed: int = 0
 

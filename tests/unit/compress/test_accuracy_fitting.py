@@ -57,7 +57,7 @@ def divergence_by_hand(
 @pytest.mark.parametrize(
     "settings",
     [
-        AccuracyFitSettings(budget=60, batch=32),
+        AccuracyFitSettings(budget=60, rate=0.01, batch=32),
         AccuracyFitSettings("random", budget=40, reach=0.05),
         AccuracyFitSettings("fda-lines", budget=60, reach=0.05),
     ],
@@ -81,7 +81,9 @@ def test_gradients_help_on_pictures_not_seen(network: nn.Module) -> None:
     fresh = draw(200, 3, 8, 8, seed=11)
     layers = start(network)
     answers = network(fresh)
-    fit = fit_answers(network, layers, draw(200, 3, 8, 8, seed=7), AccuracyFitSettings(budget=80))
+    fit = fit_answers(
+        network, layers, draw(200, 3, 8, 8, seed=7), AccuracyFitSettings(budget=80, rate=0.01)
+    )
     before = find_divergence(network, layers, fresh, answers)
     assert find_divergence(network, fit.layers, fresh, answers) < 0.7 * before
 
@@ -92,7 +94,7 @@ def test_plain_kernels_and_the_network_stay_and_runs_repeat(network: nn.Module) 
     mask = draw(6, 6, seed=3) > 0
     layers = {"2": fit_layer(weight, FitSettings(starts=1, steps=5), mask)}
     images = draw(40, 3, 8, 8)
-    settings = AccuracyFitSettings(budget=10, batch=16)
+    settings = AccuracyFitSettings(budget=10, rate=0.01, batch=16)
     first, second = (fit_answers(network, layers, images, settings) for _ in range(2))
     assert torch.equal(first.layers["2"].weight()[~mask], weight[~mask])
     assert not torch.equal(first.layers["2"].weight(), layers["2"].weight())
