@@ -228,7 +228,8 @@ def _verdict(rows: Sequence[Row]) -> str:
         config = row["config"]
         cell = cells.setdefault((config["function"], config["dimensions"]), {})
         cell[config["optimizer"]] = row["values"]["median"]
-    cells = {where: cell for where, cell in cells.items() if _OURS in cell and len(cell) > 1}
+    # A cell that lacks a rival says nothing yet.
+    cells = {where: cell for where, cell in cells.items() if len(cell) == len(_OPTIMIZERS)}
     lost = []
     for (function, dimensions), cell in cells.items():
         if not _is_best(cell[_OURS], cell.values()):
@@ -239,8 +240,8 @@ def _verdict(rows: Sequence[Row]) -> str:
             )
     losses = f"Lost: {'; '.join(lost)}." if lost else "Lost: none."
     return (
-        f"`{_OURS}` is best or tied in {len(cells) - len(lost)} of {len(cells)} cells (goal: at "
-        f"least half). {losses}\n"
+        f"`{_OURS}` is best or tied in {len(cells) - len(lost)} of the {len(cells)} cells that all "
+        f"have a row in (goal: at least half). {losses}\n"
     )
 
 

@@ -28,6 +28,8 @@ def render_results(folder: Path = RESULTS) -> str:
         *_encryption_speed(Book("encryption_speed", folder).rows),
         *_pevit(Book("pevit", folder).rows),
         *_attacked(Book("evaluation", folder).rows),
+        *_compression(Book("compression", folder).rows),
+        *_fuzzed(Book("fuzz", folder).rows),
     ]
     return table(["what", "fill alone / others", "Scotoma", "goal"], lines) if lines else ""
 
@@ -231,6 +233,42 @@ def _attacked(rows: Sequence[Row]) -> Iterator[list[str]]:
             _verdict(f"≤ {goal} (guessed without releases: {chance:.2f})", found["value"] <= goal)
             if goal
             else _verdict(f"guessed without releases: {chance:.2f}", found["low"] <= chance),
+        ]
+
+
+def _compression(rows: Sequence[Row]) -> Iterator[list[str]]:
+    """Of each network: int8, and ours within a point, both as files beside float32's."""
+    by_name = {(row["config"]["model"], row["what"].partition(": ")[2]): row for row in rows}
+    for model in dict.fromkeys(row["config"]["model"] for row in rows):
+        plain, ours = by_name.get((model, "int8")), by_name.get((model, "ours, 1 points"))
+        if plain and ours:
+            lost = ours["values"]["lost"]
+            int8, within = (
+                100 * (1 - row["values"]["bytes"] / row["values"]["float_bytes"])
+                for row in (plain, ours)
+            )
+            yield [
+                f"size of {model} within a point of accuracy (n = {ours['n']}); left: int8",
+                f"−{int8:.1f} %",
+                f"**−{within:.1f} %**, {lost['points']:.1f} points lost "
+                f"[{lost['low']:.1f}, {lost['high']:.1f}]",
+                _verdict("≤ 1 point", lost["points"] <= 1),
+            ]
+
+
+def _fuzzed(rows: Sequence[Row]) -> Iterator[list[str]]:
+    if rows:
+        n = sum(row["n"] for row in rows)
+        bad = sum(
+            row["values"][key]
+            for row in rows
+            for key in ("accepted", "unexpected", "crashed", "hung")
+        )
+        yield [
+            "damaged or foreign bitstreams that were believed, crashed or hung the reader",
+            "",
+            f"**{bad} of {n:,}**",
+            _verdict("0", bad == 0),
         ]
 
 
