@@ -1,22 +1,25 @@
-"""The black-box search of one picture: its region's content in few numbers, by scores alone.
+"""The black-box search of one picture: its regions' content, by scores alone.
 
 ::
 
-    an exemplar, then echoes of the surroundings ── ask ──> one keeps the decisions: judge it
-           v the best of them
-    ┌─> a few points ── ask ──> scores
-    │      v reaches the margin
-    │   encode, decode ── ask ──> as a reader of the file sees it, at three sizes
-    │      │ all agree: done
-    └──────┘ else: what encoding did becomes a constant, and the margin grows
+    an exemplar, then echoes of the surroundings      the best is where it begins
+           v
+    ┌─> pieces of the surroundings are laid, one by one, what helps stays
+    │      v no more gain
+    │   few numbers (low frequencies) are moved, by a model of the scores or an optimizer
+    │      v no more gain
+    └──────┘ until the margin is reached or the queries are spent
+
+Whatever reaches the margin is encoded, decoded and asked about as a reader of the file sees it,
+at three sizes, like in the search by gradients.
 
 Source:
     Black-Box Optimization Based Adaptive Image Anonymization, CEC 2024.
 
 Differences from the paper:
     What it leaves open: the numbers are low-frequency cosines; a search begins at what the
-    surroundings suggest (:mod:`.echoes`); its own guide learns from whole score vectors
-    (:mod:`.guides`), and the paper's kind of optimizer can be named instead.
+    surroundings suggest (:mod:`.echoes`, :mod:`.patchwork`); its own guide learns from whole
+    score vectors (:mod:`.guides`). The paper's kind of optimizer can be named instead.
 """
 
 from __future__ import annotations
@@ -47,17 +50,37 @@ __all__ = ["ScoreLife"]
 
 Pixels = NDArray[np.uint8]
 _TOGETHER = 4  # echoes asked about at once
-_VIEWS = 2  # margins beyond which a kept decision is not made to survive resizing any more
+_FIRMER = 2.0  # margins that are reached for where resized copies do not agree yet
 
 
 @dataclass(frozen=True, eq=False)
-class _Start:
-    """A picture that a search may begin at, and what the models say of it."""
+class _Seen:
+    """A picture as written, and what the models say of it."""
 
     pixels: Pixels
-    seen: list[Tensor]
+    inputs: list[Tensor]
     scores: list[Tensor]
     slack: float
+
+
+@dataclass(eq=False)
+class _Quest:
+    """One picture under search."""
+
+    subject: Subject
+    goals: Sequence[Tensor]
+    outcome: Outcome
+    best: _Seen
+    margin: float
+    left: int
+    round: int = 0
+    is_over: bool = False
+
+    def spend(self, queries: int, models: int) -> None:
+        """Count queries, each of which asks every model."""
+        self.left -= queries
+        self.outcome.queries += queries
+        self.outcome.looks += queries * models
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,144 +93,131 @@ class ScoreLife(PictureLife):
 
     blackbox: BlackBox = field(default_factory=BlackBox)
 
-    def _adapt(
-        self, subject: Subject, goals: Sequence[Tensor], seen: Sequence[Tensor], outcome: Outcome
-    ) -> Life[None]:
-        naive = list(outcome.naive[: len(self.models)])
-        start = _Start(subject.start, list(seen), naive, min(self.slacks(naive, goals)))
-        if not Sight.open(self.models, subject.start, subject.regions, self.settings).reaches:
-            return  # the regions lie outside of what the models read: nothing can be changed
-        candidates = self._candidates(subject, goals)
-        while room := min(_TOGETHER, self._left(outcome)):
-            group = yield from self._try(subject, islice(candidates, room), goals, outcome)
-            if not group:
-                break
-            start = max(start, *group, key=lambda one: one.slack)
-            if start.slack > 0 and (yield from self._accept(subject, start, goals, outcome)):
-                return
-        if self.blackbox.optimizer == "patchwork" or self._labels_only:
-            start = yield from self._piece_together(subject, start, goals, outcome)
-        if outcome.status != "ok" and not self._labels_only:
-            yield from self._search(subject, start, goals, outcome)
-
     @property
-    def _labels_only(self) -> bool:
+    def labels_only(self) -> bool:
+        """Whether nothing but decisions is looked at."""
         return self.blackbox.labels_only or any(model.labels_only for model in self.models)
 
     def slacks(self, logits: Sequence[Tensor], goals: Sequence[Tensor]) -> list[float]:
         """As for every life; only their signs where nothing but decisions is looked at."""
         slacks = super().slacks(logits, goals)
-        if not self._labels_only:
+        if not self.labels_only:
             return slacks
-        return [math.copysign(self.blackbox.margin, slack or -1.0) for slack in slacks]
+        return [self.blackbox.margin if slack > 0 else -self.blackbox.margin for slack in slacks]
 
-    def _left(self, outcome: Outcome) -> int:
-        return max(0, self.blackbox.queries - outcome.queries)
+    def _adapt(
+        self, subject: Subject, goals: Sequence[Tensor], seen: Sequence[Tensor], outcome: Outcome
+    ) -> Life[None]:
+        if not Sight.open(self.models, subject.start, subject.regions, self.settings).reaches:
+            return  # the regions lie outside of what the models read: nothing can be changed
+        naive = list(outcome.naive[: len(self.models)])
+        best = _Seen(subject.start, list(seen), naive, min(self.slacks(naive, goals)))
+        left = self.blackbox.queries - outcome.queries
+        quest = _Quest(subject, goals, outcome, best, self.blackbox.margin, left)
+        yield from self._listen(quest)
+        named = self.blackbox.optimizer not in ("linear", "patchwork")
+        while quest.left > 0 and not quest.is_over:
+            if self.labels_only or self.blackbox.optimizer == "patchwork":
+                yield from self._piece_together(quest)
+            if not self.labels_only:
+                yield from self._search(quest, math.inf if named else self.blackbox.patience)
+            quest.round += 1
 
-    def _candidates(self, subject: Subject, goals: Sequence[Tensor]) -> Iterator[Pixels]:
-        """Yield whole pictures to begin at; they owe nothing to the private pixels."""
-        shown: list[Pixels] = []
+    def _listen(self, quest: _Quest) -> Life[None]:
+        """Ask about an exemplar and about echoes, a few at once."""
+        pictures = self._candidates(quest)
+        while quest.left > 0 and not quest.is_over:
+            group = list(islice(pictures, min(_TOGETHER, quest.left)))
+            if not group:
+                return
+            yield from self._offer(quest, group)
+
+    def _candidates(self, quest: _Quest) -> Iterator[Pixels]:
+        """Yield pictures to begin at; they owe nothing to the private pixels."""
+        subject, shown = quest.subject, list[Pixels]()
         if self.exemplars is not None:
-            exemplar = self.exemplars.best(goals, apart_from=subject.original)
+            exemplar = self.exemplars.best(quest.goals, apart_from=subject.original)
             if exemplar is not None:
                 shown = [paste(subject.start, largest_region(subject.regions), exemplar)]
         return chain(shown, echoes(subject.start, subject.regions))
 
-    def _try(
-        self,
-        subject: Subject,
-        pictures: Iterator[Pixels],
-        goals: Sequence[Tensor],
-        outcome: Outcome,
-    ) -> Life[list[_Start]]:
-        """Ask about whole pictures as written."""
-        shown = list(pictures)
-        read = [read_all(self.models, subject.publish(pixels)) for pixels in shown]
+    def _offer(self, quest: _Quest, pictures: Sequence[Pixels]) -> Life[_Seen]:
+        """Ask about pictures as written, and take up the best of them, which is returned."""
+        read = [read_all(self.models, quest.subject.publish(pixels)) for pixels in pictures]
         answers = yield [request for inputs in read for request in looks(inputs)]
-        outcome.looks += len(answers)
-        outcome.queries += len(shown)
-        count = len(self.models)
-        found = []
-        for place, (pixels, inputs) in enumerate(zip(shown, read, strict=True)):
-            scores = list(answers[place * count : (place + 1) * count])
-            found.append(_Start(pixels, inputs, scores, min(self.slacks(scores, goals))))
-        return found
-
-    def _accept(
-        self, subject: Subject, found: _Start, goals: Sequence[Tensor], outcome: Outcome
-    ) -> Life[bool]:
-        """Take a picture that keeps the decisions as written; true when it will do."""
-        outcome.status, outcome.pixels = "ok", found.pixels
-        outcome.after = list(found.scores)
-        if found.slack < self.blackbox.margin / 2:
-            return False
-        if self._left(outcome) < len(self.settings.views):
-            return True
-        published = subject.publish(found.pixels)
-        return (yield from self.survives_resize(published, goals, outcome))
-
-    def _piece_together(
-        self, subject: Subject, best: _Start, goals: Sequence[Tensor], outcome: Outcome
-    ) -> Life[_Start]:
-        """Lay pieces of the surroundings over the regions; return the best that came of it."""
-        work = Patchwork(subject.start, subject.regions, seed=self.blackbox.seed)
-        first, idle = outcome.queries, 0
-        patience = math.inf if self._labels_only else self.blackbox.patience
-        while (room := min(self.blackbox.pieces, self._left(outcome))) and idle < patience:
-            progress = (outcome.queries - first) / (self.blackbox.queries - first)
-            variants = work.variants(best.pixels, room, progress)
-            group = yield from self._try(subject, iter(variants), goals, outcome)
-            found = max(group, key=lambda one: one.slack)
-            idle = 0 if found.slack > best.slack else idle + room
-            if found.slack >= best.slack:  # equals too: by labels alone, all that fail are equal
-                best = found
-            if found.slack >= self.blackbox.margin and (
-                yield from self._accept(subject, found, goals, outcome)
-            ):
-                break
-        if best.slack > 0 and outcome.status != "ok":
-            yield from self._accept(subject, best, goals, outcome)
+        quest.spend(len(pictures), len(self.models))
+        found: list[_Seen] = []
+        for pixels, inputs in zip(pictures, read, strict=True):
+            first = len(found) * len(self.models)
+            scores = list(answers[first : first + len(self.models)])
+            found.append(_Seen(pixels, inputs, scores, min(self.slacks(scores, quest.goals))))
+        best = max(found, key=lambda seen: seen.slack)
+        if best.slack >= quest.best.slack:  # equals too: by labels alone all that fail are equal
+            quest.best = best
+            yield from self._judge(quest)
         return best
 
-    def _search(
-        self, subject: Subject, start: _Start, goals: Sequence[Tensor], outcome: Outcome
-    ) -> Life[None]:
-        """Ask about points until one is accepted, or the queries are spent."""
-        sight = Sight.open(self.models, start.pixels, subject.regions, self.settings)
-        sight.rebase(start.seen)
+    def _judge(self, quest: _Quest) -> Life[None]:
+        """End the quest where its best keeps the decisions, by a margin and at other sizes."""
+        best, outcome = quest.best, quest.outcome
+        if best.slack <= 0:
+            return
+        outcome.status, outcome.pixels, outcome.after = "ok", best.pixels, list(best.scores)
+        if best.slack < quest.margin:
+            return
+        if quest.margin >= _FIRMER * self.blackbox.margin or quest.left < len(self.settings.views):
+            quest.is_over = True
+            return
+        before = outcome.queries
+        published = quest.subject.publish(best.pixels)
+        quest.is_over = yield from self.survives_resize(published, quest.goals, outcome)
+        quest.left -= outcome.queries - before
+        quest.margin = _FIRMER * self.blackbox.margin
+
+    def _piece_together(self, quest: _Quest) -> Life[None]:
+        """Lay pieces of the surroundings over the regions, as long as that helps."""
+        subject, total = quest.subject, self.blackbox.queries
+        work = Patchwork(subject.start, subject.regions, seed=self.blackbox.seed + quest.round)
+        idle, patience = 0, math.inf if self.labels_only else self.blackbox.patience
+        while quest.left > 0 and idle < patience and not quest.is_over:
+            count = min(self.blackbox.pieces, quest.left)
+            before = quest.best.slack
+            yield from self._offer(
+                quest, work.variants(quest.best.pixels, count, 1 - quest.left / total)
+            )
+            idle = 0 if quest.best.slack > before else idle + count
+
+    def _search(self, quest: _Quest, patience: float) -> Life[None]:
+        """Move few numbers of the content, as long as that helps."""
+        start = quest.best
+        sight = Sight.open(self.models, start.pixels, quest.subject.regions, self.settings)
+        sight.rebase(start.inputs)
         content = Content(sight.canvas, self.blackbox.coefficients, self.blackbox.basis)
-        guide = self._open_guide(content, start, goals, self._left(outcome))
-        margin, best, shown = self.blackbox.margin, start.slack, None
-        while room := self._left(outcome) - 1:  # the last query judges the best that was found
-            points = guide.ask()[:room]
-            if not len(points) or room < 0:
+        guide = self._open_guide(content, start, quest.goals, quest.left)
+        best, shown, idle = start.slack, list[Tensor](), 0
+        while quest.left > 1 and idle < patience and not quest.is_over:
+            points = guide.ask()[: quest.left - 1]  # the last query is for the best, as written
+            if not len(points):
                 break
             cells = content.cells(torch.tensor(points, dtype=torch.float32))
-            scores = yield from self._ask(sight, cells, outcome)
-            slacks = np.array(
-                [self.slacks([s[n] for s in scores], goals) for n in range(len(points))]
-            )
-            worst = slacks.min(1)
-            guide.tell(scores, worst)
-            place = int(worst.argmax())
-            if worst[place] > best:
-                best, shown = float(worst[place]), [part[place] for part in cells]
-            if best >= margin and shown is not None:
-                found = yield from self._show(subject, sight, shown, goals, outcome)
-                if found.slack > 0 and (yield from self._accept(subject, found, goals, outcome)):
-                    return
-                sight.rebase(found.seen)
-                guide.correct(points[place], found.scores, found.slack)
-                best = found.slack
-                margin *= 2
-                if outcome.status == "ok" and margin > _VIEWS * self.blackbox.margin:
-                    return
-        if outcome.status != "ok" and shown is not None and best > 0:
-            found = yield from self._show(subject, sight, shown, goals, outcome)
-            if found.slack > 0:
-                yield from self._accept(subject, found, goals, outcome)
+            scores = yield from self._ask(quest, sight, cells)
+            slacks = self._worst(scores, quest.goals)
+            guide.tell(scores, slacks)
+            place = int(slacks.argmax())
+            idle += len(points)
+            if slacks[place] > best:
+                best, shown, idle = float(slacks[place]), [part[place] for part in cells], 0
+            if shown and best >= quest.margin:
+                sight.canvas.show(shown)
+                written = yield from self._offer(quest, [sight.canvas.render()])
+                sight.rebase(written.inputs)
+                guide.correct(points[place], written.scores, written.slack)
+                best, shown = written.slack, []
+        if shown and not quest.is_over and quest.left > 0:
+            sight.canvas.show(shown)
+            yield from self._offer(quest, [sight.canvas.render()])
 
-    def _ask(self, sight: Sight, cells: Sequence[Tensor], outcome: Outcome) -> Life[list[Tensor]]:
+    def _ask(self, quest: _Quest, sight: Sight, cells: Sequence[Tensor]) -> Life[list[Tensor]]:
         """Return what each model says of points, one ``(n, K)`` each."""
         inputs = [
             # No pixel gets darker than black, whatever a linear map says.
@@ -218,36 +228,22 @@ class ScoreLife(PictureLife):
             Request(("look", number), item) for number, part in enumerate(inputs) for item in part
         ]
         count = len(inputs[0])
-        outcome.looks += len(answers)
-        outcome.queries += count
+        quest.spend(count, len(self.models))
         return [
             torch.stack(list(answers[number * count : (number + 1) * count]))
             for number in range(len(inputs))
         ]
 
     def _worst(self, scores: Sequence[Tensor], goals: Sequence[Tensor]) -> NDArray[np.float64]:
-        """Return how far points ``(n,)`` are from losing the first decision that they lose."""
+        """Return how far points, ``(n,)``, are from losing the decision that they lose first."""
         slacks = [
             self.settings.keep.slack(part, goal.expand(len(part), *goal.shape))
             for part, goal in zip(scores, goals, strict=True)
         ]
         return torch.stack(slacks).amin(0).double().numpy()
 
-    def _show(
-        self,
-        subject: Subject,
-        sight: Sight,
-        cells: Sequence[Tensor],
-        goals: Sequence[Tensor],
-        outcome: Outcome,
-    ) -> Life[_Start]:
-        """Put a point on the canvas and ask about the picture as written."""
-        sight.canvas.show(cells)
-        (found,) = yield from self._try(subject, iter([sight.canvas.render()]), goals, outcome)
-        return found
-
     def _open_guide(
-        self, content: Content, start: _Start, goals: Sequence[Tensor], budget: int
+        self, content: Content, start: _Seen, goals: Sequence[Tensor], budget: int
     ) -> Guide:
         settings = self.blackbox
         if settings.optimizer not in ("linear", "patchwork"):
