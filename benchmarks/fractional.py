@@ -211,8 +211,8 @@ def _render_network(rows: Sequence[Row]) -> str:
         [
             "**Whole networks, all kernels of 3×3 but the first layer's, no labels used.** "
             "*Numbers kept*: of these kernels' weights, unrounded. A filter's shapes are shared by "
-            "all kernels of an output channel. `outputs` reads 512 pictures; `answers` starts from it "
-            "and takes 200 gradient steps on 2048, all layers at once.",
+            "all kernels of an output channel. `outputs` reads 512 pictures; `answers` starts from "
+            "it and takes 200 gradient steps on 2048, all layers at once.",
             "",
             table([*head, "as it was"], lines),
         ]
