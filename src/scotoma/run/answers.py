@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from scotoma.core.errors import FileError
 
 __all__ = ["AnswerFile", "AnswerFolder"]
 
-_HEAD = struct.Struct("<II")  # checksum of the question, number of answers
+_HEAD = struct.Struct("<QI")  # checksum of the question, number of scores
 
 
 class AnswerFolder:
@@ -44,7 +43,7 @@ class AnswerFolder:
 
 
 class AnswerFile:
-    """The answers on one picture, in the order of asking.
+    """The answers on one picture.
 
     Args:
         path: Read as far as it is whole; the rest of a torn file is written anew.
@@ -52,33 +51,26 @@ class AnswerFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known = _read(path)
-        self._place = 0
-        self._end: int | None = 0  # bytes recalled so far; None once there is nothing to recall
+        self._known, self._whole = _read(path)
 
-    def recall(self, question: int) -> list[Tensor] | None:
-        """Return the answers to the next question, None where it was not asked before."""
-        if self._place == len(self._known) or self._known[self._place][0] != question:
-            self._known = self._known[: self._place]
-            return None
-        answers = self._known[self._place][1]
-        self._place += 1
-        self._end = (self._end or 0) + len(_pack(question, answers))
-        return answers
+    def recall(self, question: int) -> Tensor | None:
+        """Return an earlier run's answer, once; None where there is none."""
+        return self._known.pop(question, None)
 
-    def keep(self, question: int, answers: Sequence[Tensor]) -> None:
-        """Note answers down, in the system's hands when this returns.
+    def keep(self, question: int, answer: Tensor) -> None:
+        """Note an answer down; it is in the system's hands when this returns.
 
         Raises:
-            FileError: The disk does not take them.
+            FileError: The disk does not take it.
         """
+        values = answer.float().numpy().astype("<f4").tobytes()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
-                if self._end is not None:
-                    file.truncate(self._end)
-                    self._end = None
-                file.write(_pack(question, answers))
+                if self._whole is not None:
+                    file.truncate(self._whole)
+                    self._whole = None
+                file.write(_HEAD.pack(question, answer.numel()) + values)
         except OSError as error:
             raise FileError(
                 f"could not note answers down in {self._path}: {error}; make room and run again"
@@ -89,31 +81,18 @@ class AnswerFile:
         self._path.unlink(missing_ok=True)
 
 
-def _pack(question: int, answers: Sequence[Tensor]) -> bytes:
-    sizes = struct.pack(f"<{len(answers)}I", *(answer.numel() for answer in answers))
-    values = [answer.float().numpy().astype("<f4").tobytes() for answer in answers]
-    return b"".join([_HEAD.pack(question, len(answers)), sizes, *values])
-
-
-def _read(path: Path) -> list[tuple[int, list[Tensor]]]:
-    """Return questions and answers as far as the file is whole."""
+def _read(path: Path) -> tuple[dict[int, Tensor], int | None]:
+    """Return the answers by question, as far as the file is whole, and how far that is."""
     try:
         data = path.read_bytes()
     except OSError:
-        return []
-    found, place = [], 0
+        return {}, 0
+    found, place = dict[int, Tensor](), 0
     while place + _HEAD.size <= len(data):
-        question, count = _HEAD.unpack_from(data, place)
-        place += _HEAD.size
-        if place + 4 * count > len(data):
+        question, size = _HEAD.unpack_from(data, place)
+        end = place + _HEAD.size + 4 * size
+        if end > len(data):
             break
-        sizes = struct.unpack_from(f"<{count}I", data, place)
-        place += 4 * count
-        if place + 4 * sum(sizes) > len(data):
-            break
-        answers = []
-        for size in sizes:
-            answers.append(torch.tensor(np.frombuffer(data, "<f4", size, place)))
-            place += 4 * size
-        found.append((question, answers))
-    return found
+        found[question] = torch.tensor(np.frombuffer(data, "<f4", size, place + _HEAD.size))
+        place = end
+    return found, place

@@ -75,6 +75,7 @@ entries = st.builds(
     sha256_out=st.none() | st.text(),
     error=st.text(min_size=1),
     settings=st.text(),
+    queries=st.integers(0),
 )
 
 
@@ -90,7 +91,7 @@ def test_a_line_has_the_documented_fields() -> None:
     fields = json.loads(make_entry().to_json())
     assert list(fields) == [
         *("input", "output", "status", "regions", "decisions", "steps", "seconds"),
-        *("sha256_in", "sha256_out", "error", "settings"),
+        *("sha256_in", "sha256_out", "error", "settings", "queries"),
     ]
     assert fields["regions"] == [[1, 2, 30, 40]]
     assert fields["decisions"][0]["naive"] == {"label": 2, "name": "dog", "score": 0.6}
@@ -270,11 +271,11 @@ def run_of_five() -> Iterator[Entry]:
             Decision("checked", CAT, DOG, checked, checked == CAT, checked_only=True),
         )
 
-    yield make_entry("win", decisions=two(DOG, CAT, CAT))
-    yield make_entry("loss", "not-kept", decisions=two(DOG, DOG, DOG))
-    yield make_entry("calm", "kept-naive", decisions=two(CAT, CAT, DOG))
+    yield make_entry("win", decisions=two(DOG, CAT, CAT), queries=12)
+    yield make_entry("loss", "not-kept", decisions=two(DOG, DOG, DOG), queries=40)
+    yield make_entry("calm", "kept-naive", decisions=two(CAT, CAT, DOG), queries=2)
     yield make_entry("bare", "no-region", regions=(), decisions=())
-    yield make_entry("bad", "failed", decisions=two(DOG, DOG, DOG))
+    yield make_entry("bad", "failed", decisions=two(DOG, DOG, DOG), queries=7)
 
 
 def test_a_summary_counts_searched_models_and_lists_all(tmp_path: Path) -> None:
@@ -311,6 +312,9 @@ def test_a_summary_counts_searched_models_and_lists_all(tmp_path: Path) -> None:
         "images_per_second": 0.5,
         "seed": 3,
         "version": "1.2",
+        "queries": 54,
+        "queries_median": 12,
+        "queries_most": 40,
     }
     assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
 

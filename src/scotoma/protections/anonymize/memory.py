@@ -8,7 +8,8 @@ where it stopped.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 import torch
@@ -22,17 +23,17 @@ T = TypeVar("T")
 
 
 class Answers(Protocol):
-    """What models said of one picture so far, in the order of asking."""
+    """What models said of one picture so far."""
 
-    def recall(self, question: int) -> list[Tensor] | None:
-        """Return the answers to the next question, None where it was not asked before.
+    def recall(self, question: int) -> Tensor | None:
+        """Return an earlier run's answer, once; None where there is none.
 
         Args:
-            question: Checksum of what is asked; another one than before ends all recalling.
+            question: Checksum of what is asked.
         """
 
-    def keep(self, question: int, answers: Sequence[Tensor]) -> None:
-        """Note answers down."""
+    def keep(self, question: int, answer: Tensor) -> None:
+        """Note an answer down."""
 
 
 def remembered(life: Life[T], answers: Answers) -> Life[T]:
@@ -40,25 +41,28 @@ def remembered(life: Life[T], answers: Answers) -> Life[T]:
     try:
         requests = next(life)
         while True:
-            question = _checksum(requests)
-            known = answers.recall(question)
-            if known is None:
+            questions = [_checksum(request) for request in requests]
+            known = [answers.recall(question) for question in questions]
+            open_ones = [place for place, answer in enumerate(known) if answer is None]
+            if open_ones:
                 try:
-                    known = list((yield requests))
+                    found = yield [
+                        replace(requests[place], note=partial(answers.keep, questions[place]))
+                        for place in open_ones
+                    ]
                 except Exception as error:  # the life's own business
                     requests = life.throw(error)
                     continue
-                answers.keep(question, known)
+                for place, answer in zip(open_ones, found, strict=True):
+                    known[place] = answer
             requests = life.send(known)
     except StopIteration as end:
         result: T = end.value
         return result
 
 
-def _checksum(requests: Sequence[Request]) -> int:
-    found = 0
-    for request in requests:
-        item: Tensor = request.item
-        found = zlib.crc32(repr(request.queue).encode(), found)
-        found = zlib.crc32(item.contiguous().view(torch.uint8).numpy().data, found)
-    return found
+def _checksum(request: Request) -> int:
+    item: Tensor = request.item
+    data = item.contiguous().view(torch.uint8).numpy().data
+    first = zlib.crc32(data, zlib.crc32(repr(request.queue).encode()))
+    return first << 32 | zlib.adler32(data)

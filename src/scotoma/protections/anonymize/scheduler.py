@@ -27,10 +27,12 @@ class Request:
     Args:
         queue: Requests with equal queues may run in one batch.
         item: What the batch function is given.
+        note: Called with the answer as soon as it is there, before the life has all it asked for.
     """
 
     queue: Hashable
     item: Any
+    note: Callable[[Any], None] | None = None
 
 
 Life = Generator[Sequence[Request], Sequence[Any], T]
@@ -70,7 +72,7 @@ def run_together(
         pool_size: Most lives at a time.
         pool_weight: Most weight at a time; one life is always admitted.
     """
-    queues: dict[Hashable, deque[tuple[_Running[T], int, Any]]] = {}
+    queues: dict[Hashable, deque[tuple[_Running[T], int, Request]]] = {}
     finished: deque[T] = deque()
     running = 0
     weight = 0
@@ -92,7 +94,7 @@ def run_together(
         state.answers = [None] * len(requests)
         state.missing = len(requests)
         for place, request in enumerate(requests):
-            queues.setdefault(request.queue, deque()).append((state, place, request.item))
+            queues.setdefault(request.queue, deque()).append((state, place, request))
         return True
 
     while True:
@@ -113,7 +115,10 @@ def run_together(
             continue
         name = max(queues, key=lambda key: len(queues[key]))
         batch = [queues[name].popleft() for _ in range(min(batch_size, len(queues[name])))]
-        answers = _attempt(execute, name, [item for _, _, item in batch])
+        answers = _attempt(execute, name, [request.item for _, _, request in batch])
+        for (_, _, request), answer in zip(batch, answers, strict=True):
+            if request.note is not None and not isinstance(answer, _Failure):
+                request.note(answer)
         for (state, place, _), answer in zip(batch, answers, strict=True):
             state.answers[place] = answer
             state.missing -= 1

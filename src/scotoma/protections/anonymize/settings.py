@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from scotoma.core.errors import SettingsError
+from scotoma.core.errors import SettingsError, UnknownNameError
+from scotoma.optimize.registry import optimizers
 from scotoma.protections.anonymize.objectives import Objective, Top1
 
 __all__ = ["BlackBox", "SearchSettings", "Transfer"]
@@ -49,6 +50,8 @@ class BlackBox:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.optimizer not in (known := ["linear", "patchwork", *optimizers.names()]):
+            raise UnknownNameError("optimizer", self.optimizer, known)
         least = {"queries": 3, "coefficients": 3, "batch": 5, "pieces": 1, "patience": 1, "seed": 0}
         for name, lowest in least.items():
             if not getattr(self, name) >= lowest:
