@@ -79,6 +79,9 @@ def price_layer(
     strength = importance.double().reshape(groups, -1)
     free = torch.diagonal(factor, dim1=1, dim2=2)[:, :-1].square().reciprocal()
     middle = _theoretical(float((strength[..., None] * free[:, None]).mean()), price)
+    # However much hangs on a layer, its largest weight must fit into an integer.
+    finest = exponent_of(max(float(rows[..., :-1].abs().max()), 1e-30) / (_MOST_CODE // 2))
+    middle = max(middle, finest - min(_TRIED))
     tried = (
         (*_compensated(rows, factor, strength, price, middle + offset, fixed), middle + offset)
         for offset in _TRIED

@@ -27,6 +27,7 @@ _GRADIENT_BATCH = 8
 _SMOOTH = 0.3
 _EVEN = 0.2  # share of the mean in the importance of outputs
 _VECTOR_BITS = 12
+_SILENT = 0.01  # of a layer's mean: what a channel that was never active counts as reading
 
 
 def round_network(network: nn.Module, *, bits: int, prune: float = 0.0) -> dict[str, GridTensor]:
@@ -142,7 +143,8 @@ class Pricing:
         rows = self._importance[f"{prefix}weight"].cpu().flatten(1).mean(1)
         moment = self._moments[name]
         read = torch.diagonal(moment, dim1=1, dim2=2)[:, :-1].mean(1)
-        worth = rows / read.repeat_interleave(len(rows) // len(moment)).clamp(min=1e-12)
+        read = read.clamp(min=_SILENT * float(read.mean()) + 1e-12)
+        worth = rows / read.repeat_interleave(len(rows) // len(moment))
         return (1 - _EVEN) * worth + _EVEN * worth.mean()
 
     def _other(self, name: str, value: Tensor, price: float) -> GridTensor:

@@ -32,6 +32,7 @@ def find_moments(
 
     Returns:
         By layer name, ``(groups, K + 1, K + 1)``: ``K`` weights of an output, then the bias.
+        Off its diagonal smaller than sampled, where samples are few.
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -59,7 +60,17 @@ def find_moments(
     finally:
         for handle in handles:
             handle.remove()
-    return {name: (total / counts[name]).cpu() for name, total in sums.items()}
+    return {name: _shrunk(total.cpu() / counts[name], counts[name]) for name, total in sums.items()}
+
+
+def _shrunk(moment: Tensor, samples: int) -> Tensor:
+    """Move a sampled moment towards its diagonal, the more the fewer samples it rests on.
+
+    With fewer samples than weights, some directions were never read; taken at their word, errors
+    would be made up for along them without limit.
+    """
+    share = moment.shape[1] / (moment.shape[1] + samples)
+    return (1 - share) * moment + share * torch.diag_embed(torch.diagonal(moment, dim1=1, dim2=2))
 
 
 def _columns(module: nn.Module, inputs: Tensor, generator: Generator) -> Tensor:

@@ -20,6 +20,8 @@ from scotoma.ops.fractional_filters import fractional_shape, shape_bounds
 __all__ = ["OutputFitSettings", "bias_shift", "fit_outputs", "output_error"]
 
 _DAMPING = 1e-4  # of the mean of a moment's diagonal, as where channels are never on
+_ROUNDING = 1e-6  # of the mean of the uncentred diagonal
+_SILENT = 1e-12
 _PORTION = 1 << 24  # numbers of normal equations held at once
 
 
@@ -107,8 +109,10 @@ def fit_outputs(
         )
     target = torch.where(layer.mask[..., None, None], weight, 0)
     covariance = _covariance(moment).to(weight)
-    damping = _DAMPING * covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-    covariance = covariance + damping * torch.eye(size - 1).to(weight)
+    damping = _DAMPING * _mean_diagonal(covariance)
+    # A channel that never moves has no variance, and rounding makes that less than none.
+    damping = damping + _ROUNDING * _mean_diagonal(moment[:, :-1, :-1]).to(weight) + _SILENT
+    covariance = covariance + damping[:, None, None] * torch.eye(size - 1).to(weight)
     lower, upper = (torch.tensor(side).to(weight) for side in shape_bounds(layer.size))
     start = (layer.shapes.detach() - lower) / (upper - lower)
     places = start.clamp(0, 1).requires_grad_()
@@ -144,8 +148,13 @@ def _power(difference: Tensor, covariance: Tensor) -> Tensor:
 
 def _covariance(moment: Tensor) -> Tensor:
     """Return ``(groups, K, K)`` about the mean, which the bias takes."""
+    moment = moment.double()  # two large numbers may differ by a small one
     mean = moment[:, :-1, -1:]
     return moment[:, :-1, :-1] - mean @ mean.mT
+
+
+def _mean_diagonal(moment: Tensor) -> Tensor:
+    return moment.diagonal(dim1=1, dim2=2).mean(1).clamp(min=0)
 
 
 def _solve(target: Tensor, shapes: Tensor, mask: Tensor, covariance: Tensor) -> Tensor:
