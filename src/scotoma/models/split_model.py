@@ -34,7 +34,6 @@ from scotoma.ops.latent_coding import LatentModel
 from scotoma.ops.latent_fitting import fit_latent_model
 
 __all__ = [
-    "EMBEDDED_SPLIT",
     "SplitModel",
     "digest_of",
     "is_split",
@@ -42,9 +41,6 @@ __all__ = [
     "open_split",
     "save_split",
 ]
-
-EMBEDDED_SPLIT = Path(__file__).parent / "embedded" / "split_cifar10.safetensors"
-"""The embedded classifier, cut, with a private bottleneck."""
 
 _SLACK = 1_000_000  # parameters
 _PLAIN, _BOTTLENECK, _QUANTIZER, _CODER = "network.", "bottleneck.", "quantizer.", "coder."
