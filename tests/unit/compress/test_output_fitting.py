@@ -86,13 +86,12 @@ def test_the_bias_takes_what_is_off_always() -> None:
 
 def test_amplitudes_are_those_of_least_squares_on_outputs() -> None:
     layer = convolution(2, 3)
-    images = pictures(3, seed=0)
-    generator = torch.Generator().manual_seed(0)
-    small = images[..., :4, :4]  # 16 places: all are looked at
-    moment = find_moments(nn.Sequential(layer), [small], generator=generator)["0"]
+    read = nn.functional.unfold(pictures(3, seed=0), 3, padding=1).movedim(1, 2).reshape(-1, 27)
+    ones = torch.cat([read, torch.ones_like(read[:, :1])], 1).double()
+    moment = (ones.T @ ones / len(ones))[None]  # of every place, which no sample decides
     first = fit_layer(layer.weight, FitSettings(starts=1, steps=0))
     fitted = fit_outputs(layer.weight, first, moment, OutputFitSettings(steps=0))
-    read = nn.functional.unfold(small, 3, padding=1).movedim(1, 2).reshape(-1, 3, 9).double()
+    read = read.reshape(-1, 3, 9).double()
     read = read - read.mean(0)
     for channel in range(2):
         shapes = first.weight()[channel]
@@ -128,6 +127,20 @@ def test_a_perfect_start_stays_and_silence_is_no_error() -> None:
     silent = fit_outputs(layer.weight, own, moment)
     assert torch.isfinite(silent.weight()).all()
     assert (output_error(layer.weight, silent, moment) == 0).all()
+
+
+def test_channels_that_never_move_do_no_harm() -> None:
+    layer = convolution(4, 4, groups=4)
+    images = pictures(4, seed=0, count=120)
+    images[:, 1] = 0
+    images[:, 2] = 1234.5
+    moment = moment_of(layer, images)
+    first = fit_layer(layer.weight, FitSettings(starts=1, steps=20))
+    better = fit_outputs(layer.weight, first, moment)
+    assert torch.isfinite(better.weight()).all()
+    before = output_error(layer.weight, first, moment)
+    after = output_error(layer.weight, better, moment)
+    assert after[0] + after[3] < before[0] + before[3]
 
 
 def test_what_does_not_fit_is_named() -> None:
