@@ -32,7 +32,7 @@ def find_moments(
 
     Returns:
         By layer name, ``(groups, K + 1, K + 1)``: ``K`` weights of an output, then the bias.
-        Off its diagonal smaller than sampled, where samples are few.
+        Less correlated than sampled, where samples are few.
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -64,13 +64,17 @@ def find_moments(
 
 
 def _shrunk(moment: Tensor, samples: int) -> Tensor:
-    """Move a sampled moment towards its diagonal, the more the fewer samples it rests on.
+    """Move a sampled covariance towards its diagonal, the more the fewer samples it rests on.
 
     With fewer samples than weights, some directions were never read; taken at their word, errors
-    would be made up for along them without limit.
+    would be made up for along them without limit. Means, which the bias meets, stay.
     """
     share = moment.shape[1] / (moment.shape[1] + samples)
-    return (1 - share) * moment + share * torch.diag_embed(torch.diagonal(moment, dim1=1, dim2=2))
+    mean = moment[:, :, -1]
+    around = torch.einsum("gi,gj->gij", mean, mean)
+    covariance = moment - around
+    diagonal = torch.diag_embed(torch.diagonal(covariance, dim1=1, dim2=2))
+    return around + (1 - share) * covariance + share * diagonal
 
 
 def _columns(module: nn.Module, inputs: Tensor, generator: Generator) -> Tensor:
