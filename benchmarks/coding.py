@@ -100,32 +100,38 @@ def _render(rows: Sequence[Row]) -> str:
         "32-pixel pictures are mostly headers.",
         "",
         _curve_table(curves),
-        "",
-        "## Speed of splitting, for one picture",
-        "",
-        "Medians in ms, one thread: the whole network, the camera's half, coding losslessly, "
-        "reading, the server's half.",
-        "",
-        _speed_table(speeds),
-        "",
-        "## Memory of encoding a video",
-        "",
-        "`scotoma encode` of `people.mp4` (1,394 frames, 768×432) with the embedded network cut "
-        "at `blocks.1`: peak memory of the process.",
-        "",
-        table(
-            ["frames", "peak", "stream, MB", "seconds"],
-            [
-                [
-                    f"{row['n']:,}",
-                    f"{row['values']['peak_mib']:,.0f} MiB",
-                    number(row["values"]["stream_bytes"] / 1e6, 2),
-                    number(row["values"]["seconds"]),
-                ]
-                for row in memory
-            ],
-        ),
     ]
+    if speeds:
+        parts += [
+            "",
+            "## Speed of splitting, for one picture",
+            "",
+            "Medians in ms, one thread: the whole network, the camera's half, coding losslessly, "
+            "reading, the server's half.",
+            "",
+            _speed_table(speeds),
+        ]
+    if memory:
+        parts += [
+            "",
+            "## Memory of encoding a video",
+            "",
+            "`scotoma encode` of `people.mp4` (1,394 frames, 768×432) with the embedded network "
+            "cut at `blocks.1`: peak memory of the process.",
+            "",
+            table(
+                ["frames", "peak", "stream, MB", "seconds"],
+                [
+                    [
+                        f"{row['n']:,}",
+                        f"{row['values']['peak_mib']:,.0f} MiB",
+                        number(row["values"]["stream_bytes"] / 1e6, 2),
+                        number(row["values"]["seconds"]),
+                    ]
+                    for row in memory
+                ],
+            ),
+        ]
     return "\n".join(parts)
 
 
