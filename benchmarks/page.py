@@ -20,6 +20,7 @@ NAMES = (
     "memory",
     "faults",
     "cells",
+    "blackbox",
     "architectures",
     "encryption",
     "encryption_speed",

@@ -50,6 +50,7 @@ __all__ = ["ScoreLife"]
 
 Pixels = NDArray[np.uint8]
 _TOGETHER = 4  # echoes asked about at once
+_POLISH = 60  # queries at most, once decisions are kept, to keep them by a margin too
 _FIRMER = 2.0  # margins that are reached for where resized copies do not agree yet
 
 
@@ -117,11 +118,14 @@ class ScoreLife(PictureLife):
         yield from self._listen(quest)
         named = self.blackbox.optimizer not in ("linear", "patchwork")
         while quest.left > 0 and not quest.is_over:
+            before = quest.left
             if self.labels_only or self.blackbox.optimizer == "patchwork":
                 yield from self._piece_together(quest)
             if not self.labels_only:
                 yield from self._search(quest, math.inf if named else self.blackbox.patience)
             quest.round += 1
+            if quest.left == before:
+                return  # an optimizer that ends at once would do so again
 
     def _listen(self, quest: _Quest) -> Life[None]:
         """Ask about an exemplar and about echoes, a few at once."""
@@ -162,6 +166,8 @@ class ScoreLife(PictureLife):
         best, outcome = quest.best, quest.outcome
         if best.slack <= 0:
             return
+        if outcome.status != "ok":
+            quest.left = min(quest.left, _POLISH)
         outcome.status, outcome.pixels, outcome.after = "ok", best.pixels, list(best.scores)
         if best.slack < quest.margin:
             return
@@ -193,7 +199,7 @@ class ScoreLife(PictureLife):
         sight = Sight.open(self.models, start.pixels, quest.subject.regions, self.settings)
         sight.rebase(start.inputs)
         content = Content(sight.canvas, self.blackbox.coefficients, self.blackbox.basis)
-        guide = self._open_guide(content, start, quest.goals, quest.left)
+        guide = self._open_guide(content, quest)
         best, shown, idle = start.slack, list[Tensor](), 0
         while quest.left > 1 and idle < patience and not quest.is_over:
             points = guide.ask()[: quest.left - 1]  # the last query is for the best, as written
@@ -242,31 +248,22 @@ class ScoreLife(PictureLife):
         ]
         return torch.stack(slacks).amin(0).double().numpy()
 
-    def _open_guide(
-        self, content: Content, start: _Seen, goals: Sequence[Tensor], budget: int
-    ) -> Guide:
-        settings = self.blackbox
+    def _open_guide(self, content: Content, quest: _Quest) -> Guide:
+        settings, keep, goals = self.blackbox, self.settings.keep, quest.goals
+        seed = settings.seed + quest.round
         if settings.optimizer not in ("linear", "patchwork"):
+            reach = settings.reach * content.weights
             return OptimizerGuide(
-                settings.optimizer,
-                settings.reach * content.weights,
-                budget=max(1, budget),
-                batch=settings.batch,
-                seed=settings.seed,
+                settings.optimizer, reach, budget=quest.left, batch=settings.batch, seed=seed
             )
 
         def loss(model: int, scores: Tensor) -> Tensor:
             goal = goals[model].expand(len(scores), *goals[model].shape)
-            margin = torch.full((len(scores),), settings.margin)
-            return self.settings.keep.loss(scores, goal, margin)
+            return keep.loss(scores, goal, torch.full((len(scores),), settings.margin))
 
+        best = quest.best
         return LinearGuide(
-            content.weights,
-            start.scores,
-            start.slack,
-            loss,
-            batch=settings.batch,
-            seed=settings.seed,
+            content.weights, best.scores, best.slack, loss, batch=settings.batch, seed=seed
         )
 
 
