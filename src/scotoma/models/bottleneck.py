@@ -195,9 +195,12 @@ class Bottleneck(nn.Module):
         last = self.encoder[-1]
         if isinstance(last, nn.Conv2d) and last.bias is not None:
             latent = self.encode(features)
-            factor = spread / latent.std().clamp(min=1e-12)
+            mean = latent.mean((0, 2, 3))
+            # Channels' means go, so how far apart they were is no part of the spread.
+            around = latent - mean[:, None, None]
+            factor = spread / around.std().clamp(min=1e-12)
             last.weight.mul_(factor)
-            last.bias.sub_(latent.mean((0, 2, 3))).mul_(factor)
+            last.bias.sub_(mean).mul_(factor)
 
 
 class ResidualBlock(nn.Module):
