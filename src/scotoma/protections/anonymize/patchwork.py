@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,33 @@ Pixels = NDArray[np.uint8]
 
 _FIRST = (0.25, 0.7)  # least and greatest side of a piece, in sides of its region, at the start
 _LAST = (0.08, 0.25)  # and at the end
-_CONTRAST, _COLOUR = 0.4, 40.0  # spread of what a piece's contrast and colour are changed by
 _SMALLEST = 0.35  # scale at which surroundings are taken: enlarged by its inverse
+_CONTRAST, _COLOUR = 0.4, 40.0  # spread of what a piece's contrast and colour are changed by
+_AGAIN, _REMEMBERED = 0.5, 6  # share of pieces out of what helped last, and how many that are
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """What a piece is made of: a window of the surroundings, and what is done to it.
+
+    Args:
+        window: Rows and columns of the surroundings.
+        is_mirrored: Left and right change places.
+        contrast: Its colours' distance from their mean is multiplied by this.
+        shift: ``(3,)`` added to its colours.
+    """
+
+    window: tuple[slice, slice]
+    is_mirrored: bool
+    contrast: float
+    shift: NDArray[np.float64]
 
 
 class Patchwork:
     """Pieces of one picture's surroundings, drawn from a seed.
+
+    Pieces are elliptic: corners and straight edges, which no picture has there, would be read too.
+    Half of them are cut like one of those that helped last, and laid elsewhere.
 
     Args:
         start: ``(H, W, 3)`` uint8, after the naive fill.
@@ -37,8 +59,8 @@ class Patchwork:
 
     Security:
         Pieces come from the naive fill alone, so they owe to the regions what that does:
-        nothing, where it reads the background only. The order in which they are drawn depends
-        on the seed and on the regions' shapes.
+        nothing, where it reads the background only. What is drawn depends on the seed, on the
+        regions' shapes and on what helped, which only the decision to keep decides.
 
     Source:
         Andriushchenko et al., Square Attack, ECCV 2020, for the schedule of sizes and for
@@ -51,6 +73,8 @@ class Patchwork:
         self._shares = areas / areas.sum()
         self._source = shrunk(start, regions)
         self._generator = np.random.default_rng(seed)
+        self._cuts: list[_Cut] = []
+        self._helpful: list[_Cut] = []
 
     def variants(self, pixels: Pixels, count: int, progress: float) -> list[Pixels]:
         """Return ``count`` copies of a picture, each with one more piece.
@@ -60,52 +84,71 @@ class Patchwork:
             count: How many.
             progress: From 0 at the start of a search to 1 at its end.
         """
+        self._cuts = []
         return [self._lay(pixels.copy(), progress) for _ in range(count)]
 
+    def praise(self, number: int) -> None:
+        """Note that a piece of the last variants helped."""
+        self._helpful = [*self._helpful, self._cuts[number]][-_REMEMBERED:]
+
     def _lay(self, picture: Pixels, progress: float) -> Pixels:
-        region = self._regions[self._generator.choice(len(self._regions), p=self._shares)]
+        draw = self._generator
+        region = self._regions[draw.choice(len(self._regions), p=self._shares)]
         x0, y0, x1, y1 = region.box
         least, most = (
             first + (last - first) * progress for first, last in zip(_FIRST, _LAST, strict=True)
         )
-        shares = self._generator.uniform(least, most, 2)
+        shares = draw.uniform(least, most, 2)
         height, width = max(1, round((y1 - y0) * shares[0])), max(1, round((x1 - x0) * shares[1]))
-        top = y0 + int(self._generator.integers(y1 - y0 - height + 1))
-        left = x0 + int(self._generator.integers(x1 - x0 - width + 1))
-        piece = self._draw(height, width)
-        window = picture[top : top + height, left : left + width]
-        if region.mask is None:
-            window[:] = piece
+        top = y0 + int(draw.integers(y1 - y0 - height + 1))
+        left = x0 + int(draw.integers(x1 - x0 - width + 1))
+        if self._helpful and draw.random() < _AGAIN:
+            cut = self._helpful[draw.integers(len(self._helpful))]
         else:
-            inside = region.mask[top - y0 :, left - x0 :][:height, :width]
-            window[inside] = piece[inside]
+            cut = self._cut(height, width)
+        self._cuts.append(cut)
+        inside = _ellipse(height, width)
+        if region.mask is not None:
+            inside &= region.mask[top - y0 :, left - x0 :][:height, :width]
+        window = picture[top : top + height, left : left + width]
+        window[inside] = self._made(cut, height, width)[inside]
         return picture
 
-    def _draw(self, height: int, width: int) -> Pixels:
-        """Return some window of the surroundings, at some scale, perhaps mirrored."""
+    def _cut(self, height: int, width: int) -> _Cut:
+        """Draw some window of the surroundings, at some scale, and some change of it."""
+        draw = self._generator
         full_height, full_width = self._source.shape[:2]
         largest = min(full_height / height, full_width / width)
-        scale = math.exp(
-            self._generator.uniform(math.log(min(_SMALLEST, largest)), math.log(largest))
-        )
+        scale = math.exp(draw.uniform(math.log(min(_SMALLEST, largest)), math.log(largest)))
         down, across = max(1, int(height * scale)), max(1, int(width * scale))
-        top = int(self._generator.integers(full_height - down + 1))
-        left = int(self._generator.integers(full_width - across + 1))
-        found = self._source[top : top + down, left : left + across]
-        if self._generator.random() < 0.5:
+        top = int(draw.integers(full_height - down + 1))
+        left = int(draw.integers(full_width - across + 1))
+        is_changed = draw.random() < 0.5  # surroundings lack some colours
+        return _Cut(
+            (slice(top, top + down), slice(left, left + across)),
+            bool(draw.random() < 0.5),
+            math.exp(draw.normal(0, _CONTRAST)) if is_changed else 1.0,
+            draw.normal(0, _COLOUR, 3) if is_changed else np.zeros(3),
+        )
+
+    def _made(self, cut: _Cut, height: int, width: int) -> Pixels:
+        """Return what was cut, ``(height, width, 3)``."""
+        found = self._source[cut.window]
+        if cut.is_mirrored:
             found = found[:, ::-1]
         picture = Image.fromarray(np.ascontiguousarray(found))
         piece = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
-        return self._recoloured(piece) if self._generator.random() < 0.5 else piece
-
-    def _recoloured(self, piece: Pixels) -> Pixels:
-        """Return a piece with another contrast and another colour: surroundings lack some."""
         middle = piece.mean((0, 1))
-        contrast = math.exp(self._generator.normal(0, _CONTRAST))
-        shift = self._generator.normal(0, _COLOUR, 3)
-        recoloured = (piece - middle) * contrast + middle + shift
-        pixels: Pixels = np.rint(recoloured).clip(0, 255).astype(np.uint8)
+        coloured = (piece - middle) * cut.contrast + middle + cut.shift
+        pixels: Pixels = np.rint(coloured).clip(0, 255).astype(np.uint8)
         return pixels
+
+
+def _ellipse(height: int, width: int) -> NDArray[np.bool_]:
+    down = (np.arange(height) + 0.5) / height * 2 - 1
+    across = (np.arange(width) + 0.5) / width * 2 - 1
+    inside: NDArray[np.bool_] = down[:, None] ** 2 + across**2 <= 1
+    return inside
 
 
 def _area(region: Region) -> int:

@@ -188,10 +188,12 @@ class ScoreLife(PictureLife):
         while quest.left > 0 and idle < patience and not quest.is_over:
             count = min(self.blackbox.pieces, quest.left)
             before = quest.best.slack
-            yield from self._offer(
-                quest, work.variants(quest.best.pixels, count, 1 - quest.left / total)
-            )
-            idle = 0 if quest.best.slack > before else idle + count
+            variants = work.variants(quest.best.pixels, count, 1 - quest.left / total)
+            found = yield from self._offer(quest, variants)
+            idle += count
+            if found.slack > before:
+                work.praise(next(n for n, one in enumerate(variants) if one is found.pixels))
+                idle = 0
 
     def _search(self, quest: _Quest, patience: float) -> Life[None]:
         """Move few numbers of the content, as long as that helps."""
