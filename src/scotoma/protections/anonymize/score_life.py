@@ -50,6 +50,7 @@ __all__ = ["ScoreLife"]
 
 Pixels = NDArray[np.uint8]
 _TOGETHER = 4  # echoes asked about at once
+_GAIN = 0.1  # logits within the patience that make going on worth while
 _POLISH = 60  # queries at most, once decisions are kept, to keep them by a margin too
 _FIRMER = 2.0  # margins that are reached for where resized copies do not agree yet
 
@@ -202,7 +203,7 @@ class ScoreLife(PictureLife):
         sight.rebase(start.inputs)
         content = Content(sight.canvas, self.blackbox.coefficients, self.blackbox.basis)
         guide = self._open_guide(content, quest)
-        best, shown, idle = start.slack, list[Tensor](), 0
+        best, shown, idle, mark = start.slack, list[Tensor](), 0, start.slack + _GAIN
         while quest.left > 1 and idle < patience and not quest.is_over:
             points = guide.ask()[: quest.left - 1]  # the last query is for the best, as written
             if not len(points):
@@ -214,7 +215,9 @@ class ScoreLife(PictureLife):
             place = int(slacks.argmax())
             idle += len(points)
             if slacks[place] > best:
-                best, shown, idle = float(slacks[place]), [part[place] for part in cells], 0
+                best, shown = float(slacks[place]), [part[place] for part in cells]
+            if best >= mark:
+                idle, mark = 0, best + _GAIN
             if shown and best >= quest.margin:
                 sight.canvas.show(shown)
                 written = yield from self._offer(quest, [sight.canvas.render()])
