@@ -34,28 +34,19 @@ _PLAIN: tuple[dict[str, Any], ...] = (
     {"bits": 8},
     {"bits": 6},
     {"bits": 4},
-    {"bits": 8, "prune": 0.5},
     {"bits": 8, "prune": 0.7},
 )
-_PRICED: tuple[dict[str, Any], ...] = (
-    {"budget": 0.5},
-    {"budget": 1.0},
-    {"budget": 2.0},
-    {"budget": 4.0},
-    {"budget": 2.0, "fractional": 0.25},
-    {"budget": 4.0, "fractional": 0.25},
-    {"budget": 4.0, "fractional": 0.5},
-)
+_PRICES = {"cifar10": (1e-7, 3e-7, 1e-6, 3e-6), "mobilenetv2": (2e-9, 5e-9, 2e-8, 6e-8)}
+_SHARES = (0.25, 1.0)
+_BUDGETED = ("cifar10_resnet20", _MOBILENET)
 _TUNED: tuple[dict[str, Any], ...] = (
     {"bits": 8, "prune": 0.8},
     {"bits": 8, "prune": 0.9},
-    {"price": 2e-6},
-    {"price": 4e-6},
-    {"price": 8e-6},
-    {"price": 4e-6, "fractional": 0.25},
-    {"price": 4e-6, "fractional": 1.0},
+    {"price": 1e-6},
+    {"price": 3e-6},
+    {"price": 1e-6, "fractional": 1.0},
 )
-_TUNED_MODELS = ("cifar10_resnet20", "cifar10_resnet32")
+_TUNED_MODELS = ("cifar10_resnet20",)
 _PAPERS: dict[str, dict[str, Any]] = {
     "cifar10_resnet20": {"source": "FGFP 2025", "smaller": 0.852, "points": 1.52},
     _MOBILENET: {
@@ -72,7 +63,7 @@ _LESSONS = 20_000  # pictures of one epoch, so that a row takes minutes
 def _jobs(options: Options) -> Iterator[Job]:
     for model in (*_RESNETS, _MOBILENET):
         paper = _PAPERS.get(model)
-        chosen = [({}, 0), *(({**s}, 0) for s in (*_PLAIN, *_PRICED))]
+        chosen = [({}, 0), *(({**s}, 0) for s in (*_PLAIN, *_priced(model)))]
         if model in _TUNED_MODELS:
             chosen += [({}, _EPOCHS), *(({**s}, _EPOCHS) for s in _TUNED)]
         for settings, epochs in chosen:
@@ -82,6 +73,17 @@ def _jobs(options: Options) -> Iterator[Job]:
             what = f"{model}: {_words(settings)}{', fine-tuned' if epochs else ''}"
             measure = partial(_measure, model, settings, bool(epochs), options)
             yield Job(what, config, measure, paper)
+
+
+def _priced(model: str) -> Iterator[dict[str, Any]]:
+    """Yield ours: the budget a user would name, then a curve over prices."""
+    if model in _BUDGETED:
+        yield {"budget": 1.0}
+    prices = _PRICES[model.partition("_")[0]]
+    for price in prices:
+        yield {"price": price}
+    for share in _SHARES:
+        yield {"price": prices[1], "fractional": share}
 
 
 def _count(options: Options) -> int:

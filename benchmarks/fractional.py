@@ -31,15 +31,22 @@ _METHODS: tuple[dict[str, Any], ...] = (
         for name in ("fda-lines", "fda", "cma-es", "de", "pso", "random")
     ),
 )
-_FORMS: tuple[dict[str, Any], ...] = (
-    {"sharing": "kernel", "atoms": 1},
-    {"sharing": "kernel", "atoms": 2},
-    {"sharing": "filter", "atoms": 1},
-    {"sharing": "filter", "atoms": 2},
-    {"sharing": "filter", "atoms": 4},
-    {"sharing": "layer", "atoms": 6},
-)
-_FITS = ("weights", "outputs", "answers")
+_WHOLE_METHODS = ("table", "gradient", "fda-lines", "cma-es")
+_WHOLE = {"starts": 1, "steps": 60, "budget": 300}
+_A_KERNEL = {"sharing": "kernel", "atoms": 1}
+_FORMS: dict[str, tuple[dict[str, Any], ...]] = {
+    "cifar10": tuple({"sharing": "filter", "atoms": atoms} for atoms in (1, 2, 4)),
+    "mobilenetv2": (_A_KERNEL, {"sharing": "kernel", "atoms": 2}),
+}
+_FITS: dict[str, tuple[tuple[dict[str, Any], str], ...]] = {
+    "cifar10": (
+        (_A_KERNEL, "weights"),
+        (_A_KERNEL, "outputs"),
+        (_A_KERNEL, "answers"),
+        ({"sharing": "filter", "atoms": 4}, "answers"),
+    ),
+    "mobilenetv2": ((_A_KERNEL, "outputs"), (_A_KERNEL, "answers")),
+}
 _ANSWERS = ("gradient", "fda-lines", "fda", "cma-es", "random")
 _CHOICES = ("threshold", "fda-lines", "cma-es", "random")
 
@@ -74,21 +81,20 @@ def _network_jobs(options: Options) -> Iterator[Job]:
         "test": options.count(5000, 40),
         "steps": options.count(200, 2),
     }
-    for depth in (20, 32, 56):
-        for form in _FORMS:
-            for fit in _FITS:
-                name = f"cifar10_resnet{depth}"
-                settings = {**form, "starts": 1, "steps": 60}
-                yield _network_job(name, settings, fit, pictures)
-    for fit in _FITS:
-        for atoms in (1, 2):
-            settings = {"sharing": "kernel", "atoms": atoms, "starts": 1, "steps": 60}
-            yield _network_job("mobilenetv2", settings, fit, {**pictures, "test": 325})
+    for name in ("cifar10_resnet20", "cifar10_resnet32", "cifar10_resnet56", "mobilenetv2"):
+        kind = name.partition("_")[0]
+        counts = {**pictures, "test": 325} if kind == "mobilenetv2" else pictures
+        for form in _FORMS[kind]:
+            for method in _WHOLE_METHODS:
+                yield _network_job(name, {**form, "method": method}, "weights", counts)
+        for form, fit in _FITS[kind]:
+            yield _network_job(name, {**form, "method": "table"}, fit, counts)
 
 
-def _network_job(name: str, settings: dict[str, Any], fit: str, pictures: dict[str, int]) -> Job:
+def _network_job(name: str, form: dict[str, Any], fit: str, pictures: dict[str, int]) -> Job:
+    settings = {**_WHOLE, **form}
     config = {"measure": "network", "network": name, "settings": settings, "fit": fit, **pictures}
-    what = f"{name}, {settings['atoms']} a {settings['sharing']}, by {fit}"
+    what = f"{name}, {form['atoms']} a {form['sharing']} by {form['method']}, to {fit}"
     return Job(what, config, partial(measure_network, name, settings, fit, pictures))
 
 
@@ -199,6 +205,7 @@ def _render_network(rows: Sequence[Row]) -> str:
             [
                 row["config"]["network"],
                 f"{settings['atoms']} a {settings['sharing']}",
+                settings["method"],
                 row["config"]["fit"],
                 f"{100 * values['numbers']:.1f} %",
                 f"{values['divergence']:.3f}",
@@ -206,15 +213,24 @@ def _render_network(rows: Sequence[Row]) -> str:
                 percent(values["plain"], interval=False),
             ]
         )
-    head = ["network", "shapes", "fitted to", "numbers kept", "divergence, nats", "accuracy"]
+    head = [
+        "network",
+        "shapes",
+        "search",
+        "fitted to",
+        "numbers kept",
+        "divergence, nats",
+        "accuracy",
+    ]
     return "\n".join(
         [
             "**Whole networks, all kernels of 3×3 but the first layer's, no labels used.** "
             "*Numbers kept*: of these kernels' weights, unrounded. A filter's shapes are shared by "
-            "all kernels of an output channel. `outputs` reads 512 pictures; `answers` starts from "
-            "it and takes 200 gradient steps on 2048, all layers at once.",
+            "all kernels of an output channel. Searches have 300 evaluations for each, gradients "
+            "60 steps. `outputs` reads 512 pictures; `answers` starts from it and takes 200 "
+            "gradient steps on 2048, all layers at once.",
             "",
-            table([*head, "as it was"], lines),
+            table([*head, "accuracy", "as it was"], lines),
         ]
     )
 
