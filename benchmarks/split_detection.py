@@ -143,9 +143,9 @@ def _open() -> _Detection:
 
     from benchmarks.split_pictures import Pictures
     from scotoma.models.classifier import Classifier
+    from scotoma.models.letterbox import Letterbox
     from scotoma.models.preprocessing import Preprocessing
     from scotoma.models.yolov5 import load_yolov5
-    from scotoma.models.yolov5_pictures import Letterbox
     from scotoma.ops.average_precision import Boxes
     from scotoma.train.detection_data import read_boxes
 

@@ -25,7 +25,8 @@ __all__ = ["HELP", "command"]
 
 HELP = """Answer bitstreams with a split network's tail: the server's half.
 
-Prints one line of JSON per frame, or writes them to OUT. A stream that is damaged, reordered, cut
+Prints one line of JSON per frame, or writes them to OUT: classes, or the boxes that a detector
+found, in pixels of the picture that was encoded. A stream that is damaged, reordered, cut
 off, or not of this split is answered up to there; its last line says what is wrong. With --key a
 stream that is not sealed is refused. Exit code 3: a stream was not whole.
 
@@ -42,6 +43,7 @@ def command(
     key: StreamKeyOption = None,
     passphrase_file: PassphraseOption = None,
     top: Annotated[int, typer.Option(help="How many classes to name.")] = 1,
+    least_score: Annotated[float, typer.Option(help="Of a detector's boxes, from 0 to 1.")] = 0.25,
     batch_size: Annotated[int, typer.Option(help="Frames per network pass.")] = 16,
     model: PlainOption = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "cpu",
@@ -59,6 +61,7 @@ def command(
         split_digest=digest,
         ring=ring,
         top=top,
+        least_score=least_score,
         batch_size=batch_size,
         device=device,
     )

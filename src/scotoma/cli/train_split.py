@@ -23,9 +23,17 @@ Example: scotoma train split --model embedded --at blocks.1 --data photos.zip --
 
 
 def command(
-    model: Annotated[str, typer.Option(help="Model SPEC, see scotoma list models.")],
+    model: Annotated[
+        str, typer.Option(help="Model SPEC, see scotoma list models; or yolov5:FILE[@SIDE].")
+    ],
     at: Annotated[str, typer.Option(help="Where it is cut, see scotoma list splits.")],
-    data: Annotated[Path, typer.Option(help="Folder or .zip laid out as CLASS/NAME.jpg.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder or .zip laid out as CLASS/NAME.jpg; where the recipe learns from the "
+            "network's answers, any folder of pictures."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Split file (.safetensors) to write.")],
     recipe: Annotated[
         str, typer.Option(help="A recipe of scotoma's (split-*), or a .toml file of your own.")
@@ -48,6 +56,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the history as JSON.")] = False,
 ) -> None:
     """Train, report, write."""
+    from scotoma.models.detectors import is_detector, load_detector
     from scotoma.models.spec import load_classifier
     from scotoma.train.hardware import Hardware
     from scotoma.train.recipe_files import load_recipe
@@ -63,7 +72,7 @@ def command(
     )
     chosen = load_recipe(Recipe, "split", recipe, **changes)
     check_folder(out)
-    classifier = load_classifier(model)
+    classifier = load_detector(model) if is_detector(model) else load_classifier(model)
     with progress_bar("reading") as bar:
         pictures = open_source(
             data, classifier.preprocessing, chosen, workers=workers, on_progress=bar.update

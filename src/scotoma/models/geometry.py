@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scotoma.core.errors import ModelError
 from scotoma.models.preprocessing import Preprocessing
 from scotoma.ops.resampling import resize_matrix
 
@@ -35,7 +36,12 @@ def geometry(preprocessing: Preprocessing, width: int, height: int) -> Geometry:
 
     Mirrors timm's evaluation transform (``timm.data.create_transform``): resize as its crop
     mode says, then crop or pad around the centre.
+
+    Raises:
+        ModelError: A detector's preprocessing.
     """
+    if preprocessing.is_letterbox:
+        raise ModelError("expected a classifier's preprocessing, got a detector's letterbox")
     _, target_height, target_width = preprocessing.input_size
     new_height, new_width = _resized(preprocessing, width, height)
     return Geometry(

@@ -3,7 +3,7 @@
 ::
 
     timm:NAME, torchvision:NAME    an architecture alone, with random weights
-    yolov5:n, yolov5:FILE          the detector, of random weights or a file's
+    yolov5:n, yolov5:FILE[@SIDE]   the detector, of random weights or a file's
     transformers:FOLDER            an image classifier's config.json, weights where they lie beside
     all that scotoma list models shows
 """
@@ -31,7 +31,6 @@ from scotoma.models.spec import load_classifier
 __all__ = ["find_network"]
 
 Size = tuple[int, int, int]
-_YOLOV5_SIDE = 640
 _TRANSFORMERS_SIDE = 224
 
 
@@ -85,13 +84,15 @@ def _find_torchvision(name: str) -> tuple[nn.Module, Size]:
 
 
 def _find_yolov5(target: str) -> tuple[nn.Module, Size]:
+    from scotoma.models.detectors import parse_detector
     from scotoma.models.yolov5 import YOLOv5, YOLOv5Config, load_yolov5
 
-    if len(target) == 1:
-        network = YOLOv5(YOLOv5Config(target)).eval().requires_grad_(False)
+    name, side = parse_detector(target)
+    if len(name) == 1:
+        network = YOLOv5(YOLOv5Config(name)).eval().requires_grad_(False)
     else:
-        network = load_yolov5(Path(target).expanduser())
-    return network, (3, _YOLOV5_SIDE, _YOLOV5_SIDE)
+        network = load_yolov5(Path(name).expanduser())
+    return network, (3, side, side)
 
 
 def _find_transformers(target: str) -> tuple[nn.Module, Size]:

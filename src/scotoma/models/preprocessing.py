@@ -1,8 +1,9 @@
 """What a classifier does to a picture before it looks at it.
 
 A decision is what a model says through its own documented preprocessing. For
-every model here that is timm's evaluation transform, built from the model's
+every classifier here that is timm's evaluation transform, built from the model's
 configuration: resize with Pillow, centre crop, scale to [0, 1], normalize.
+Detectors read the whole picture, in the middle of a grey square.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocessing"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_CROP_MODES = ("center", "squash", "border", "letterbox")
 _INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
 
 
@@ -39,7 +41,8 @@ class Preprocessing:
         crop_pct: Side of the centre crop as a fraction of the resized shorter side; above 1
             the resized picture is smaller than the crop and gets a black border, as a few of
             timm's configurations ask.
-        crop_mode: timm's crop mode: ``center``, ``squash`` or ``border``.
+        crop_mode: timm's crop mode: ``center``, ``squash`` or ``border``; or ``letterbox``,
+            as detectors read pictures (:mod:`scotoma.models.letterbox`).
 
     Raises:
         ModelError: A value that timm's transform cannot take.
@@ -68,8 +71,10 @@ class Preprocessing:
             )
         if not 0 < self.crop_pct < math.inf:
             raise ModelError(f"expected crop_pct above 0, got {self.crop_pct}")
-        if self.crop_mode not in ("center", "squash", "border"):
-            raise ModelError(f"expected crop_mode center, squash or border, got {self.crop_mode!r}")
+        if self.crop_mode not in _CROP_MODES:
+            raise ModelError(f"expected crop_mode in {_CROP_MODES}, got {self.crop_mode!r}")
+        if self.is_letterbox and self.input_size[1] != self.input_size[2]:
+            raise ModelError(f"expected a square to put pictures into, got {self.input_size}")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
@@ -109,10 +114,26 @@ class Preprocessing:
         """Return the same without normalization: pictures stay in [0, 1]."""
         return replace(self, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
+    @property
+    def is_letterbox(self) -> bool:
+        """Whether pictures are put into a grey square, whole."""
+        return self.crop_mode == "letterbox"
+
     @cached_property
     def transform(self) -> Callable[[Image.Image], Tensor]:
         """``timm.data.create_transform`` for evaluation: RGB picture to ``(3, H, W)`` float32."""
+        if self.is_letterbox:
+            return self._read_letterbox
         from timm.data.transforms_factory import create_transform
 
         made: Callable[[Image.Image], Tensor] = create_transform(**asdict(self), is_training=False)
         return made
+
+    def _read_letterbox(self, picture: Image.Image) -> Tensor:
+        import torch
+
+        from scotoma.models.letterbox import Letterbox
+
+        mean, std = (torch.tensor(part).view(3, 1, 1) for part in (self.mean, self.std))
+        pixels, _ = Letterbox(self.input_size[1]).read(picture)
+        return (pixels - mean) / std

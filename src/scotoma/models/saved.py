@@ -39,7 +39,17 @@ def _pevit(**arguments: Any) -> nn.Module:
     return model
 
 
-_ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"convmixer": _convmixer, "pevit": _pevit}
+def _yolov5(**arguments: Any) -> nn.Module:
+    from scotoma.models.yolov5 import YOLOv5, YOLOv5Config
+
+    return YOLOv5(YOLOv5Config(**arguments))
+
+
+_ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "convmixer": _convmixer,
+    "pevit": _pevit,
+    "yolov5": _yolov5,
+}
 
 
 @dataclass(frozen=True)

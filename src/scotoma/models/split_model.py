@@ -30,6 +30,7 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.split_description import FORMAT, SplitDescription
 from scotoma.models.splits import split
 from scotoma.models.weights import fit_weights, read_weights
+from scotoma.models.yolov5 import YOLOv5
 from scotoma.ops.latent_coding import LatentModel
 from scotoma.ops.latent_fitting import fit_latent_model
 
@@ -59,6 +60,7 @@ class SplitModel(nn.Module):
         ImageError: The cut is no grid of positions.
 
     ``coder`` tells the entropy coder how these latents look; None until :meth:`fit_coder`.
+    ``anchors`` are a YOLOv5's, which place what its maps say; None of a classifier.
 
     Security:
         Everything of this object but the pictures is public: attackers are granted all of it.
@@ -84,6 +86,7 @@ class SplitModel(nn.Module):
         self.bottleneck: Bottleneck | None = None
         self.quantizer = Quantizer(shape[0], description.levels)
         self.coder: LatentModel | None = None
+        self.anchors: Tensor | None = network.anchors if isinstance(network, YOLOv5) else None
         if description.bottleneck is not None:
             self.insert(description.bottleneck)
         self.eval().requires_grad_(False)

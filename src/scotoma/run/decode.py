@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,15 +17,19 @@ from scotoma.core.errors import BitstreamError, ModelError, ScotomaError, Settin
 from scotoma.images.bitstream import STREAM_SUFFIX, LatentReader
 from scotoma.images.walk import find_pictures
 from scotoma.run.entry import Answer
+from scotoma.run.found_boxes import FoundBox, find_objects
 
 if TYPE_CHECKING:
     from scotoma.core.keys import KeyRing
     from scotoma.models.split_model import SplitModel
 
-__all__ = ["STREAM_SUFFIXES", "Decoder", "FrameAnswer", "decode"]
+__all__ = ["LEAST_SCORE", "STREAM_SUFFIXES", "Decoder", "FrameAnswer", "decode"]
 
 STREAM_SUFFIXES = frozenset({STREAM_SUFFIX})
 """What counts in a folder."""
+
+LEAST_SCORE = 0.25
+"""Boxes that a detector is less sure of are left out."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,14 @@ class FrameAnswer:
     Args:
         input: The stream.
         frame: Number of the frame; of an error, how many frames came before it.
-        answers: The most probable classes, best first; empty where it failed.
+        answers: The most probable classes, or all that a detector found, best first; empty
+            where it failed.
         error: Why the stream ends here.
     """
 
     input: str
     frame: int
-    answers: tuple[Answer, ...]
+    answers: tuple[Answer | FoundBox, ...]
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,6 +66,7 @@ def decode(
     split_digest: str,
     ring: KeyRing | None = None,
     top: int = 1,
+    least_score: float = LEAST_SCORE,
     batch_size: int = 16,
     device: str = "cpu",
 ) -> Iterator[FrameAnswer]:
@@ -74,18 +80,20 @@ def decode(
         split_digest: Of the split; a stream of another is refused.
         ring: Holds the keys that sealed them; None for open ones.
         top: How many classes to name.
+        least_score: Of a detector's boxes, from 0 to 1.
         batch_size: Frames per network pass.
         device: Where the network lies.
 
     Raises:
         FileError: An input does not exist.
-        SettingsError: ``top`` or ``batch_size`` below 1.
+        SettingsError: ``top`` or ``batch_size`` below 1, or ``least_score`` outside [0, 1].
     """
     decoder = Decoder(
         model,
         split_digest=split_digest,
         ring=ring,
         top=top,
+        least_score=least_score,
         batch_size=batch_size,
         device=device,
     )
@@ -101,11 +109,12 @@ class Decoder:
         split_digest: Of the split.
         ring: Holds the keys that sealed the streams; None for open ones.
         top: How many classes to name.
+        least_score: Of a detector's boxes, from 0 to 1.
         batch_size: Frames per network pass.
         device: Where the network lies.
 
     Raises:
-        SettingsError: ``top`` or ``batch_size`` below 1.
+        SettingsError: ``top`` or ``batch_size`` below 1, or ``least_score`` outside [0, 1].
     """
 
     def __init__(
@@ -115,6 +124,7 @@ class Decoder:
         split_digest: str,
         ring: KeyRing | None = None,
         top: int = 1,
+        least_score: float = LEAST_SCORE,
         batch_size: int = 16,
         device: str = "cpu",
     ) -> None:
@@ -122,10 +132,13 @@ class Decoder:
             raise SettingsError(
                 f"expected top and batch_size of at least 1, got {top}, {batch_size}"
             )
+        if not 0 <= least_score <= 1:
+            raise SettingsError(f"expected least_score in [0, 1], got {least_score}")
         self._model = model.to(device)
         self._digest = split_digest
         self._ring = ring
         self._top = top
+        self._least_score = least_score
         self._batch_size = batch_size
         self._device = device
 
@@ -164,16 +177,21 @@ class Decoder:
             )
         number = 0
         for batch, error in _batches(iter(reader), self._batch_size):
-            for logits in self._ask(batch):
-                yield FrameAnswer(name, number, self._best(logits))
+            for answers in self._ask(batch, reader.metadata):
+                yield FrameAnswer(name, number, answers)
                 number += 1
             if error is not None:
                 raise error
 
-    def _ask(self, batch: Sequence[NDArray[np.uint8]]) -> Tensor:
+    def _ask(
+        self, batch: Sequence[NDArray[np.uint8]], metadata: Mapping[str, Any]
+    ) -> Sequence[tuple[Answer | FoundBox, ...]]:
+        """Return what the tail says of each of some frames."""
         if not batch:
-            return torch.zeros(0, 1)
+            return []
         places = torch.from_numpy(np.stack(batch)).to(self._device)
+        if self._model.anchors is not None:
+            return list(find_objects(self._model, places, metadata, least_score=self._least_score))
         with torch.no_grad():
             logits = self._model.answer(places)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
@@ -181,15 +199,17 @@ class Decoder:
                 f"expected logits of a classifier, got a {type(logits).__name__}; read the stream "
                 "with scotoma.images.bitstream.LatentReader and ask the tail yourself"
             )
-        return logits.float().cpu()
+        return [self._best(each) for each in logits.float().cpu()]
+
+    def _name(self, label: int) -> str:
+        classes = self._model.description.classes
+        return classes[label] if classes else str(label)
 
     def _best(self, logits: Tensor) -> tuple[Answer, ...]:
         scores = logits.softmax(0)
         labels = logits.topk(min(self._top, len(logits))).indices.tolist()
-        classes = self._model.description.classes
         return tuple(
-            Answer(label, classes[label] if classes else str(label), round(float(scores[label]), 6))
-            for label in labels
+            Answer(label, self._name(label), round(float(scores[label]), 6)) for label in labels
         )
 
 

@@ -144,7 +144,7 @@ class Encoder:
         if first is None:
             raise UnreadableImageError(f"{path.name}: expected at least one frame, got none")
         frames = size = pixels = 0
-        with self._open(sink) as writer:
+        with self._open(sink, first.size) as writer:
             for picture in chain([first], pictures):
                 size += writer.write(self.latents(picture))
                 frames += 1
@@ -167,12 +167,16 @@ class Encoder:
         picture = decode_picture(read_file(path), name=path.name, keep_profile=True)
         return iter([picture.to_pil()])
 
-    def _open(self, sink: BinaryIO) -> LatentWriter:
+    def _open(self, sink: BinaryIO, size: tuple[int, int] | None = None) -> LatentWriter:
+        """Open a stream; one for a detector says the pictures' size, which places boxes."""
+        metadata: dict[str, Any] = {"split": self._digest}
+        if size is not None and self._model.description.preprocessing.is_letterbox:
+            metadata["size"] = list(size)
         return LatentWriter(
             sink,
             self._model.latent_shape,
             self.settings,
             key=self._key,
-            metadata={"split": self._digest},
+            metadata=metadata,
             model=self._model.coder,
         )

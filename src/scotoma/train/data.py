@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -38,6 +37,7 @@ def load_class_folders(
     source: Path,
     preprocessing: Preprocessing,
     *,
+    labelled: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> LabelledPictures:
     """Read every picture of a folder or zip laid out as ``CLASS/NAME.jpg``.
@@ -45,40 +45,44 @@ def load_class_folders(
     Args:
         source: Folder or ``.zip``; a picture's class is the name of the folder it lies in.
         preprocessing: Decides size, filter and crop; normalization is left to the caller.
+        labelled: Whether labels are needed; if not, pictures may lie anywhere, and are one class.
         on_progress: Called with (pictures read, pictures in all) now and then.
 
     Raises:
         FileError: Nothing readable there, or fewer than two classes.
     """
-    pictures, numbers, classes = _open(source)
+    pictures, numbers, classes = _open(source, labelled=labelled)
     _, height, width = preprocessing.input_size
     images = torch.empty(len(numbers), 3, height, width, dtype=torch.uint8)
     labels = torch.tensor(numbers)
-    # The evaluation transform up to, but without, scaling and normalization.
-    geometry = getattr(preprocessing.transform, "transforms", ())[:-2]
+    read = preprocessing.in_unit_range().transform
     for number, content in enumerate(pictures.contents()):
         try:
             picture = Image.open(BytesIO(content)).convert("RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             entry = pictures.entries[number].path
             raise FileError(f"cannot read {entry} in {source}: {error}") from error
-        for step in geometry:
-            picture = step(picture)
-        images[number] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        images[number] = (read(picture) * 255).round().byte()
         if on_progress and (number % 500 == 499 or number + 1 == len(images)):
             on_progress(number + 1, len(images))
     return LabelledPictures(images, labels, classes)
 
 
-def list_class_folders(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
+def list_class_folders(
+    root: Path, *, labelled: bool = True
+) -> tuple[list[Path], list[int], tuple[str, ...]]:
     """Return files, labels and class names of a folder laid out as ``CLASS/NAME.jpg``.
+
+    Args:
+        root: The folder.
+        labelled: See :func:`load_class_folders`.
 
     Raises:
         FileError: No such folder, no pictures, or fewer than two classes.
     """
     if not root.is_dir():
         raise FileError(f"expected a folder of class folders, got {root}")
-    pictures, numbers, classes = _open(root)
+    pictures, numbers, classes = _open(root, labelled=labelled)
     return [Path(entry.path) for entry in pictures.entries], numbers, classes
 
 
@@ -90,9 +94,13 @@ def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def _open(source: Path) -> tuple[PictureSet, list[int], tuple[str, ...]]:
+def _open(source: Path, *, labelled: bool) -> tuple[PictureSet, list[int], tuple[str, ...]]:
     """List a set's pictures that lie in class folders; number each one's class by the alphabet."""
     found = open_picture_set(source)
+    if not labelled:
+        if not found.entries:
+            raise FileError(f"expected pictures in {source}, found none")
+        return found, [0] * len(found.entries), ("picture",)
     pictures = PictureSet(source, tuple(entry for entry in found.entries if entry.group))
     if not pictures.entries:
         raise FileError(f"expected pictures as CLASS/NAME.jpg in {source}, found none")

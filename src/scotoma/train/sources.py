@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from scotoma.core.errors import FileError
+from scotoma.models.letterbox import GREY
 from scotoma.models.preprocessing import Preprocessing
 from scotoma.train.augment import augment
 from scotoma.train.data import LabelledPictures, list_class_folders, normalize
@@ -119,6 +120,7 @@ class FileSource:
         auto_augment: timm's policy, such as ``rand-m9-mstd0.5-inc1``.
         erase_probability: Chance that a rectangle of a picture is filled with noise.
         workers: Processes that read.
+        labelled: See :func:`~scotoma.train.data.load_class_folders`.
 
     Raises:
         FileError: Nothing readable there, or fewer than two classes.
@@ -132,21 +134,11 @@ class FileSource:
         auto_augment: str,
         erase_probability: float = 0.0,
         workers: int = 4,
+        labelled: bool = True,
     ) -> None:
-        from timm.data.transforms_factory import create_transform
-
-        self._files, self._labels, self.classes = list_class_folders(root)
+        self._files, self._labels, self.classes = list_class_folders(root, labelled=labelled)
         self._plain = preprocessing.transform
-        self._augmented = create_transform(
-            input_size=preprocessing.input_size,
-            is_training=True,
-            auto_augment=auto_augment,
-            interpolation=preprocessing.interpolation,
-            mean=preprocessing.mean,
-            std=preprocessing.std,
-            re_prob=erase_probability,
-            re_mode="pixel",
-        )
+        self._augmented = _augmented(preprocessing, auto_augment, erase_probability)
         self._workers = workers
         self.count = len(self._files)
 
@@ -175,6 +167,29 @@ class FileSource:
             pin_memory=torch.cuda.is_available(),
         )
         return iter(loader)
+
+
+def _augmented(preprocessing: Preprocessing, policy: str, erase_probability: float) -> Any:
+    """Return timm's training transform; for a detector's letterbox, its policy and mirroring."""
+    if preprocessing.is_letterbox:
+        from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
+        from torchvision.transforms import Compose, RandomHorizontalFlip
+
+        make = rand_augment_transform if policy.startswith("rand") else auto_augment_transform
+        changed = make(policy, {"img_mean": GREY})
+        return Compose([RandomHorizontalFlip(), changed, preprocessing.transform])
+    from timm.data.transforms_factory import create_transform
+
+    return create_transform(
+        input_size=preprocessing.input_size,
+        is_training=True,
+        auto_augment=policy,
+        interpolation=preprocessing.interpolation,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        re_prob=erase_probability,
+        re_mode="pixel",
+    )
 
 
 class _Files(Dataset[tuple[Tensor, int]]):

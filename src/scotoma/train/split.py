@@ -162,7 +162,7 @@ def open_source(
     """Return the pictures of a folder, or of a ``.zip`` that fits in memory.
 
     Args:
-        path: Laid out as ``CLASS/NAME.jpg``.
+        path: Laid out as ``CLASS/NAME.jpg``; anyhow, where the task is the network's answers.
         preprocessing: The classifier's own.
         recipe: Whether pictures are read at once or as needed, and how they are augmented.
         workers: Processes that read files as needed.
@@ -171,9 +171,13 @@ def open_source(
     Raises:
         FileError: Nothing readable there, or fewer than two classes.
     """
+    labelled = recipe.task == "labels"
     if recipe.auto_augment:
-        return FileSource(path, preprocessing, auto_augment=recipe.auto_augment, workers=workers)
-    pictures = load_class_folders(path, preprocessing, on_progress=on_progress)
+        policy = recipe.auto_augment
+        return FileSource(
+            path, preprocessing, auto_augment=policy, workers=workers, labelled=labelled
+        )
+    pictures = load_class_folders(path, preprocessing, labelled=labelled, on_progress=on_progress)
     return MemorySource(pictures, preprocessing, shift=recipe.shift)
 
 

@@ -11,9 +11,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from scotoma.core.errors import ModelError, SettingsError
+from scotoma.models.letterbox import Letterbox
 from scotoma.models.splits import Splitter
 from scotoma.models.yolov5 import STRIDES, YOLOv5, YOLOv5Config, load_yolov5
-from scotoma.models.yolov5_pictures import Letterbox, find_boxes
+from scotoma.models.yolov5_pictures import find_boxes
 from scotoma.ops.average_precision import Boxes, average_precision
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 from scotoma.core.errors import FileError
 from scotoma.models.preprocessing import Preprocessing
 from scotoma.train.data import load_class_folders
+from scotoma.train.hardware import Share
+from scotoma.train.sources import FileSource
 
 READ = Preprocessing((3, 16, 16), interpolation="bilinear", crop_pct=1.0)
 
@@ -54,6 +56,27 @@ def test_a_zip_is_the_folder(tmp_path: Path) -> None:
     assert made.classes == expected.classes
     assert torch.equal(made.labels, expected.labels)
     assert torch.equal(made.images, expected.images)
+
+
+def test_without_labels_pictures_may_lie_anywhere_and_are_read_whole(tmp_path: Path) -> None:
+    folder = write(tmp_path / "data")
+    (folder / "loose.png").write_bytes((folder / "dog" / "1.png").read_bytes())
+    boxed = Preprocessing((3, 32, 32), (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0, "letterbox")
+    made = load_class_folders(folder, boxed, labelled=False)
+    assert (len(made.labels), made.classes) == (4, ("picture",))
+    grey = torch.tensor(114, dtype=torch.uint8)
+    assert (made.images[:, :, :2] == grey).all()  # 24 × 20 pixels lie in the middle
+    assert (made.images[:, :, 3:28].float().std((2, 3)) > 0).all()
+    source = FileSource(
+        folder, boxed, auto_augment="rand-m5-mstd0.5-inc1", workers=0, labelled=False
+    )
+    ((images, labels),) = source.training(0, 4, 0, Share())
+    assert images.shape == (4, 3, 32, 32)
+    assert labels.tolist() == [0] * 4
+    plain = [images for images, _ in source.evaluation(Share())]
+    assert torch.allclose(torch.cat(plain).sort(0)[0], (made.images / 255).sort(0)[0], atol=1e-6)
+    with pytest.raises(FileError, match="absent"):
+        load_class_folders(tmp_path / "data" / "absent", boxed, labelled=False)
 
 
 def test_progress_ends_at_all(tmp_path: Path) -> None:
