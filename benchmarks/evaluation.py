@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["BENCHMARK"]
 
 _FOLDER = ROOT / "benchmarks" / "evaluation"
-_NAMES = ("imagenet", "imagenet-plain", "hardened", "faces", "cifar10", "learned")
+_NAMES = ("imagenet", "imagenet-plain", "hardened", "faces", "cifar10", "learned", "learned-mix")
 _BLIND = ("one-release", "many-releases")
 """Threat models of who has releases and nothing else that is not public."""
 
