@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+from benchmarks.blackbox import GOAL
 from benchmarks.encryption_speed import PATCHES
 from benchmarks.page import percent, table
 from benchmarks.record import RESULTS, ROOT, Book, Row
@@ -28,6 +29,7 @@ def render_results(folder: Path = RESULTS) -> str:
         *_encryption_speed(Book("encryption_speed", folder).rows),
         *_pevit(Book("pevit", folder).rows),
         *_attacked(Book("evaluation", folder).rows),
+        *_black_boxes(Book("blackbox", folder).rows),
         *_compression(Book("compression", folder).rows),
         *_fuzzed(Book("fuzz", folder).rows),
     ]
@@ -233,6 +235,22 @@ def _attacked(rows: Sequence[Row]) -> Iterator[list[str]]:
             _verdict(f"≤ {goal} (guessed without releases: {chance:.2f})", found["value"] <= goal)
             if goal
             else _verdict(f"guessed without releases: {chance:.2f}", found["low"] <= chance),
+        ]
+
+
+def _black_boxes(rows: Sequence[Row]) -> Iterator[list[str]]:
+    for row in rows:
+        config, values = row["config"], row["values"]
+        if config["kind"] != "kept" or config["variant"]:
+            continue
+        kept, most = values["kept"], config["blackbox"]["queries"]
+        yield [
+            f"decisions kept by scores alone, `{config['regions']}`, {config['model']}, at most "
+            f"{most} queries (n = {row['n']})",
+            percent(values["kept_naive"], interval=False),
+            f"**{percent(kept, interval=False)}**, {values['queries']['median']:g} queries in the "
+            "median",
+            _verdict(f"≥ {100 * GOAL:g} %", kept["rate"] >= GOAL),
         ]
 
 
