@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from support.evaluation import Ask, Constant
+from support.splits import write_split
 from torch import Generator, Tensor, nn
 
 from scotoma.attacks.registry import attacks
@@ -16,7 +18,9 @@ from scotoma.core.errors import CipherKeyError, ImageError, ScotomaError
 from scotoma.core.keys import Key
 from scotoma.core.protocols import Knowledge, Release
 from scotoma.evaluate.subjects import open_subject, subject_names
+from scotoma.models.spec import load_classifier
 from scotoma.ops.fills import fills
+from scotoma.protections.encode.split import SCHEME
 from scotoma.protections.encrypt.encryption import open_protection
 from scotoma.protections.encrypt.schemes import schemes
 from scotoma.protections.encrypt.settings import EncryptSettings
@@ -32,7 +36,7 @@ def embedding() -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 12, BLOCK, BLOCK), nn.Flatten(), nn.Linear(192, 5)).eval()
 
 
-@pytest.mark.parametrize("name", subject_names())
+@pytest.mark.parametrize("name", [name for name in subject_names() if name != SCHEME])
 def test_every_subject_keeps_its_word(name: str) -> None:
     settings = {"regions": "center:0.4"} if name in fills.names() else {"block": BLOCK}
     subject = open_subject(name, {} if name == "none" else settings)
@@ -43,6 +47,13 @@ def test_every_subject_keeps_its_word(name: str) -> None:
     if model is not None and name in schemes.names():
         model.pretrained_cfg = {"input_size": (3, 32, 32)}  # type: ignore[assignment]
     check_protection(subject, model=model)
+
+
+def test_a_split_network_keeps_its_word(tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
+    file = write_split(tmp_path / "split.safetensors", tiny_files[0])
+    network = load_classifier(f"scotoma:{tiny_files[0]}").network
+    assert isinstance(network, nn.Module)
+    check_protection(open_subject(SCHEME, {"file": str(file)}), model=network)
 
 
 @pytest.mark.parametrize("name", schemes.names())

@@ -164,6 +164,18 @@ _ALL = (
         "inverse transformation networks; what keys leave alone is ours",
     ),
     Entry(
+        "inversion-conv-features",
+        "inversion.attacks:FeatureConvInversion",
+        "convolutions trained by squared errors on features of the attacker's own pictures",
+        "Dosovitskiy, Brox 2016 (inverting networks)",
+    ),
+    Entry(
+        "inversion-transformer-features",
+        "inversion.attacks:FeatureTransformerInversion",
+        "attention trained by squared errors on features of the attacker's own pictures",
+        "Dosovitskiy, Brox 2016 (inverting networks); this network is ours",
+    ),
+    Entry(
         "deblur",
         "restoration.deblur:Deblur",
         "a network trained to undo the fill of a region",

@@ -4,6 +4,7 @@
 
     Encrypted   a scheme of encryption: pictures are normalized first
     Filled      regions painted over by a fill, and maybe searched so that decisions stay
+    Encoded     what a split network's camera sends
     Plain       nothing: the upper bound of what can leak
 
 Each is a :class:`~scotoma.core.protocols.Protection` whose ``protect`` reads pictures as
@@ -160,9 +161,10 @@ class Plain:
 def subject_names() -> list[str]:
     """Return the names of all that :func:`open_subject` opens, plugins included."""
     from scotoma.ops.fills import fills
+    from scotoma.protections.encode.split import SCHEME
     from scotoma.protections.encrypt.schemes import schemes
 
-    return sorted({PLAIN, *schemes.names(), *fills.names()})
+    return sorted({PLAIN, SCHEME, *schemes.names(), *fills.names()})
 
 
 def open_subject(
@@ -172,14 +174,15 @@ def open_subject(
     preprocessing: Preprocessing | None = None,
     models: Sequence[Classifier] = (),
 ) -> Subject:
-    """Return the subject of a name: a scheme of encryption, a fill, or ``none``.
+    """Return the subject of a name: a scheme of encryption, a fill, ``split`` or ``none``.
 
     Args:
         name: In the registry of schemes or of fills.
         settings: A scheme's options as in :class:`.EncryptSettings`; of a fill, the fields of
-            :class:`.filled.FillSettings`.
+            :class:`.filled.FillSettings`; of a split, its ``file``.
         preprocessing: Of the model that reads releases.
-        models: A fill with ``adapt = "gradient"`` keeps their decisions.
+        models: A fill with ``adapt = "gradient"`` keeps their decisions; a split file may lack
+            the plain network, which is the first of them.
 
     Raises:
         UnknownNameError: No such name; the message suggests the nearest.
@@ -190,19 +193,24 @@ def open_subject(
         return Plain(preprocessing)
     if hasattr(made, "scheme"):
         return Encrypted(made, preprocessing)
+    if hasattr(made, "file"):
+        from scotoma.evaluate.encoded import Encoded
+
+        return Encoded(made, tuple(models))
     from scotoma.evaluate.filled import Filled
 
     return Filled(made, preprocessing, models)
 
 
 def read_settings(name: str, settings: Mapping[str, Any] | None = None) -> Any:
-    """Return the settings of a subject: an EncryptSettings, a FillSettings, or None for ``none``.
+    """Return the settings of a subject of that name; None for ``none``.
 
     Raises:
         UnknownNameError: No such name or setting; the message suggests the nearest.
         SettingsError: Settings out of range.
     """
     from scotoma.ops.fills import fills
+    from scotoma.protections.encode.split import SCHEME
     from scotoma.protections.encrypt.schemes import schemes
 
     options = dict(settings or {})
@@ -218,6 +226,10 @@ def read_settings(name: str, settings: Mapping[str, Any] | None = None) -> Any:
         from scotoma.evaluate.filled import FillSettings
 
         return _make(FillSettings, {"fill": name, **options}, name)
+    if name == SCHEME:
+        from scotoma.evaluate.encoded import SplitSettings
+
+        return _make(SplitSettings, options, name)
     raise UnknownNameError("protection", name, subject_names())
 
 

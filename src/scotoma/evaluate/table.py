@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from scotoma.evaluate.data import Pictures, open_pictures
 from scotoma.evaluate.exhibits import save_pictures
 from scotoma.evaluate.judge import SetJudge
 from scotoma.evaluate.loop import evaluate
-from scotoma.evaluate.records import Record, RecordBook, fingerprint_of
+from scotoma.evaluate.records import Choice, Record, RecordBook, fingerprint_of
 from scotoma.evaluate.redetection import Redetection, open_detectors
 from scotoma.evaluate.reidentification import Reidentification, load_embedder
 from scotoma.evaluate.subjects import open_subject
@@ -274,10 +275,17 @@ class _Table:
             run={**asdict(config.run), "threat_models": None},
             data=[cell.data, plain],
             model=[spec, self._digests(Path(spec.partition(":")[2].rpartition("@")[2] or "."))],
-            protection=asdict(config.protections[cell.protection].choice),
+            protection=self._with_content(config.protections[cell.protection].choice),
             attack=None if attack is None else asdict(attack),
             threat_model="" if cell.threat_model is None else cell.threat_model.name,
         )
+
+    def _with_content(self, choice: Choice) -> dict[str, Any]:
+        """Return a protection's name and settings, and what changes with a file that it names."""
+        found = asdict(choice)
+        if "file" in choice.settings:
+            found["content"] = self._digests(Path(str(choice.settings["file"])).expanduser())
+        return found
 
     def _show(self, cell: Cell, record: Record | None) -> None:
         if self.on_cell:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from scotoma.core.errors import ModelError, ScotomaError, SettingsError
 from scotoma.core.keys import Key
 from scotoma.core.protocols import Protection, Release
+from scotoma.evaluate.encoded import Encoded
 from scotoma.evaluate.groups import drop_untouched, regroup
 from scotoma.evaluate.intervals import mean_interval, wilson_interval
 from scotoma.evaluate.reading import normalize
@@ -121,7 +122,7 @@ class _Utility:
         self._compare(plain, after, labels)
         self._value("latency_plain_ms", plain_ms, len(images))
         self._value("latency_ms", after_ms, len(images))
-        bits = _written_bits(release, key) / (len(images) * images.shape[2] * images.shape[3])
+        bits = _written_bits(own, release, key) / (len(images) * images.shape[2] * images.shape[3])
         self._value("bits_per_pixel", bits, len(images))
         self.n += len(images)
         self.keys += 1
@@ -199,8 +200,10 @@ def _ask(network: Any, inputs: Tensor) -> tuple[Tensor, float]:
     return torch.cat(parts), 1000 * seconds / len(inputs)
 
 
-def _written_bits(release: Release, key: Key | None) -> int:
+def _written_bits(protection: Protection, release: Release, key: Key | None) -> int:
     """Return the size of a release as the package writes it."""
+    if isinstance(protection, Encoded):
+        return protection.written_bits(release)
     if release.metadata.get("mean") is None and release.data.shape[1] == 3 and key is None:
         total = 0
         for picture in (release.data.clamp(0, 1) * 255).round().to(torch.uint8):
