@@ -111,6 +111,23 @@ def test_decisions_come_back_inside_the_region_alone(model: Classifier, optimize
     assert kept >= flipped - (0 if optimizer in ("patchwork", "linear") else 2)
 
 
+@pytest.mark.parametrize("optimizer", ["fda", "fda-lines", "cma-es", "de", "random"])
+def test_queries_that_run_out_in_the_middle_of_a_batch_fail_no_picture(
+    model: Classifier, optimizer: str
+) -> None:
+    flipped = [
+        subject
+        for subject in map(make_subject, SEEDS)
+        if decide(model, subject.start) != decide(model, subject.original)
+    ]
+    subjects = flipped[:3]
+    for queries in range(17, 24):
+        outcomes = search(model, subjects, optimizer=optimizer, queries=queries, margin=50.0)
+        assert {outcome.status for outcome in outcomes} <= {"ok", "not-kept"}
+        assert all(outcome.queries <= queries for outcome in outcomes)
+        assert all(outcome.pixels is not None for outcome in outcomes)
+
+
 @pytest.mark.parametrize("queries", [3, 9, 40])
 def test_the_budget_holds_and_the_count_is_true(model: Classifier, queries: int) -> None:
     subjects = [make_subject(seed) for seed in SEEDS]

@@ -42,7 +42,7 @@ class Guide(Protocol):
         """Return ``(n, D)`` points, none when there is nothing more to try."""
 
     def tell(self, scores: Sequence[Tensor], slacks: NDArray[np.float64]) -> None:
-        """Take the answers to the last points.
+        """Take the answers to the last points, or to the first of them when queries run out.
 
         Args:
             scores: One ``(n, K)`` per classifier.
@@ -156,14 +156,18 @@ class OptimizerGuide:
         bounds = Bounds(-reach, reach)
         start = np.zeros(len(reach))
         self._search = Search(name, bounds, budget=budget, seed=seed, start=start, batch=batch)
+        self._asked = 0
 
     def ask(self) -> Points:
         """Return at most ``batch`` points, none when the optimizer has ended."""
-        return self._search.ask()
+        points = self._search.ask()
+        self._asked = len(points)
+        return points
 
     def tell(self, scores: Sequence[Tensor], slacks: NDArray[np.float64]) -> None:  # noqa: ARG002
         """Pass the values on, lower being better."""
-        self._search.tell(-slacks)
+        if len(slacks) == self._asked:  # fewer are the last ones, and no optimizer takes a part
+            self._search.tell(-slacks)
 
     def correct(self, point: Points, scores: Sequence[Tensor], slack: float) -> None:
         """Leave the optimizer its own: none of them takes a value back."""
