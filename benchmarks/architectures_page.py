@@ -18,7 +18,8 @@ _HEAD = """# Architectures
 Written by `python -m benchmarks render` from `benchmarks/results/architectures.json`; do not
 edit. Entries of timm's list with random weights, adapted to blocks under one random
 orthogonal matrix: the largest difference between the adapted model's outputs on ciphertext and
-the plain model's on the picture, over the largest centred output. [By family](benchmarks.md).
+the plain model's on the picture, over the largest centred output; of two pictures, of one where a
+network has more than 300 million weights. [By family](benchmarks.md).
 """
 
 

@@ -18,7 +18,6 @@ from scotoma.core.errors import CipherKeyError, ImageError, ScotomaError
 from scotoma.core.keys import Key
 from scotoma.core.protocols import Knowledge, Release
 from scotoma.evaluate.subjects import open_subject, subject_names
-from scotoma.models.spec import load_classifier
 from scotoma.ops.fills import fills
 from scotoma.protections.encode.split import SCHEME
 from scotoma.protections.encrypt.encryption import open_protection
@@ -51,9 +50,7 @@ def test_every_subject_keeps_its_word(name: str) -> None:
 
 def test_a_split_network_keeps_its_word(tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
     file = write_split(tmp_path / "split.safetensors", tiny_files[0])
-    network = load_classifier(f"scotoma:{tiny_files[0]}").network
-    assert isinstance(network, nn.Module)
-    check_protection(open_subject(SCHEME, {"file": str(file)}), model=network)
+    check_protection(open_subject(SCHEME, {"file": str(file)}))  # no model: it is not exact
 
 
 @pytest.mark.parametrize("name", schemes.names())
