@@ -293,7 +293,7 @@ def _kept_line(row: Row) -> list[str]:
     named = (config["regions"], config["model"], config["variant"])
     queries, flipped = values["queries"], values["queries_of_flipped"]
     return [
-        ", ".join(part for part in named if part),
+        ", ".join(part for part in named if part) + _failures(values),
         str(row["n"]),
         percent(values["kept_naive"]),
         percent(values["kept"]),
@@ -308,10 +308,15 @@ def _kept_line(row: Row) -> list[str]:
 def _curve_line(row: Row) -> list[str]:
     kept = row["values"]["kept_by_queries"]
     return [
-        row["config"]["variant"],
+        row["config"]["variant"] + _failures(row["values"]),
         str(row["n"]),
         *(percent(kept[str(most)], interval=most == _SHOWN_AT[-1]) for most in _SHOWN_AT),
     ]
+
+
+def _failures(values: Mapping[str, Any]) -> str:
+    """Say how many pictures no search was made for; none of them counts as kept."""
+    return f" ({values['failed']} failed)" if values["failed"] else ""
 
 
 def _speed_line(row: Row) -> list[str]:
