@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import gc
 import math
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
 from multiprocessing import get_context
-from multiprocessing.context import BaseContext
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.architectures_page import render
@@ -69,20 +69,32 @@ def _jobs(options: Options) -> Iterator[Job]:
 
 
 def _measure(config: Mapping[str, Any]) -> Measured:
-    with ProcessPoolExecutor(1, mp_context=_context()) as pool:
-        try:
-            values = pool.submit(examine, config["model"], seed=config["seed"]).result()
-        except BrokenProcessPool:
-            values = {
-                "family": _family(config["model"]),
-                "adapts": None,
-                "reason": "the machine ended the process, which needed more memory than there is",
-            }
+    name, context = config["model"], _context()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_report, args=(sender, name, config["seed"]))
+    process.start()
+    sender.close()
+    try:
+        values = receiver.recv()
+    except EOFError:
+        process.join()
+        if process.exitcode != -signal.SIGKILL:
+            raise RuntimeError(f"{name}: its process ended with {process.exitcode}") from None
+        values = {
+            "family": _family(name),
+            "adapts": None,
+            "reason": "the machine ended the process, which needed more memory than there is",
+        }
+    process.join()
     return Measured(values.pop("pictures", _PICTURES), values)
 
 
+def _report(sender: Connection, name: str, seed: int) -> None:
+    sender.send(examine(name, seed=seed))
+
+
 @cache
-def _context() -> BaseContext:
+def _context() -> ForkServerContext:
     """Return what makes processes that have loaded the libraries already."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["torch", "timm", "scotoma.models.block_stem"])

@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from benchmarks.blackbox_page import PAPER, SHOWN_AT, render
 from benchmarks.decisions import changed_places
 from benchmarks.figures import rate, spread
 from benchmarks.jobs import Run, classifier, describe_search
-from benchmarks.page import number, percent, table
 from benchmarks.pictures import (
     IMAGENET,
     SPECS,
@@ -26,7 +26,7 @@ from benchmarks.pictures import (
     validation,
 )
 from benchmarks.reader import open_reader
-from benchmarks.record import Benchmark, Job, Measured, Options, Row, fingerprint_of, sources_digest
+from benchmarks.record import Benchmark, Job, Measured, Options, fingerprint_of, sources_digest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,21 +34,11 @@ if TYPE_CHECKING:
     from scotoma.models.classifier import Classifier
     from scotoma.run.settings import AnonymizeSettings
 
-__all__ = ["BENCHMARK", "GOAL", "PAPER"]
+__all__ = ["BENCHMARK"]
 
-GOAL = 0.99
-"""Share of decisions to keep, of all pictures."""
-
-PAPER: dict[str, Any] = {
-    "source": "Black-Box Optimization Based Adaptive Image Anonymization, CEC 2024; ImageNet "
-    "faces, its own regions and queries",
-    "kept_naive": 0.7447,
-    "kept": 0.9811,
-}
 REGIONS = ("center:0.3", "faces")
 _QUICKEST = "mobilenetv1_050"
 _OPTIMIZERS = ("patchwork", "linear", "fda", "fda-lines", "cma-es", "de", "pso", "random")
-_SHOWN_AT = (50, 100, 200, 500)
 _CONTENTS = (("dct", 30), ("dct", 75), ("dct", 150), ("dct", 300), ("cells", 75), ("cells", 150))
 
 
@@ -127,7 +117,7 @@ def _measure(config: Mapping[str, Any], options: Options) -> Measured:
                 str(most): rate(
                     sum(k and q <= most for k, q in zip(kept, queries, strict=True)), count
                 )
-                for most in _SHOWN_AT
+                for most in SHOWN_AT
             },
             "manifest_differs": sum(
                 entry.decisions[0].kept != k for entry, k in zip(entries, kept, strict=True)
@@ -244,92 +234,4 @@ def _run(
     return Run(out, {p.as_posix(): entries[p.as_posix()] for p in paths}, done, summary.seconds)
 
 
-def _render(rows: Sequence[Row]) -> str:
-    kinds: dict[str, list[Row]] = {}
-    for row in rows:
-        kinds.setdefault(row["config"]["kind"], []).append(row)
-    limit = rows[0]["config"]["blackbox"]["queries"]
-    text = [
-        "## Black boxes",
-        "",
-        f"Decisions kept by scores alone, with at most {limit} queries for each picture, the "
-        "originals' own included; ONNX exports asked through onnxruntime, the written files judged "
-        f"by the original networks. Goal: {100 * GOAL:g} % of all pictures. `faces` rows are over "
-        "the pictures with a face: a picture without one keeps its decision by itself. "
-        f"Paper ({PAPER['source']}): {100 * PAPER['kept']:.2f} % kept, "
-        f"{100 * PAPER['kept_naive']:.2f} % by naive anonymization.",
-        "",
-    ]
-    if "kept" in kinds:
-        head = ["regions, model", "n", "kept by the fill", "kept", "of flipped", "queries: median"]
-        head += ["of flipped: median / mean / p95", "pictures/s", f"≥ {100 * GOAL:g} %"]
-        text += [table(head, map(_kept_line, kinds["kept"]))]
-    if "optimizer" in kinds:
-        text += [
-            "Other searches at equal queries, each after the same echoes of the surroundings; "
-            f"share of all pictures kept within so many queries ({_QUICKEST}, {REGIONS[0]}):",
-            "",
-            table(["search", "n", *map(str, _SHOWN_AT)], map(_curve_line, kinds["optimizer"])),
-        ]
-    if "content" in kinds:
-        text += [
-            "What the numbers mean, searched by `linear` without pieces:",
-            "",
-            table(["content", "n", *map(str, _SHOWN_AT)], map(_curve_line, kinds["content"])),
-        ]
-    if "speed" in kinds:
-        head = ["model", "n", "gradient, s", "by scores, torch, s", "by scores, ONNX, s"]
-        head += ["ONNX scores / gradient", "kept: gradient", "kept: ONNX scores"]
-        text += [
-            "Seconds per picture, reading and writing included:",
-            "",
-            table(head, map(_speed_line, kinds["speed"])),
-        ]
-    return "\n".join(text)
-
-
-def _kept_line(row: Row) -> list[str]:
-    config, values = row["config"], row["values"]
-    named = (config["regions"], config["model"], config["variant"])
-    queries, flipped = values["queries"], values["queries_of_flipped"]
-    return [
-        ", ".join(part for part in named if part) + _failures(values),
-        str(row["n"]),
-        percent(values["kept_naive"]),
-        percent(values["kept"]),
-        percent(values["kept_of_flipped"], interval=False),
-        number(queries["median"]),
-        " / ".join(number(flipped[name]) for name in ("median", "mean", "p95")),
-        number(values["pictures_per_second"], 2),
-        "✓" if values["kept"]["rate"] >= GOAL else "missed",
-    ]
-
-
-def _curve_line(row: Row) -> list[str]:
-    kept = row["values"]["kept_by_queries"]
-    return [
-        row["config"]["variant"] + _failures(row["values"]),
-        str(row["n"]),
-        *(percent(kept[str(most)], interval=most == _SHOWN_AT[-1]) for most in _SHOWN_AT),
-    ]
-
-
-def _failures(values: Mapping[str, Any]) -> str:
-    """Say how many pictures no search was made for; none of them counts as kept."""
-    return f" ({values['failed']} failed)" if values["failed"] else ""
-
-
-def _speed_line(row: Row) -> list[str]:
-    values = row["values"]
-    ways = ("gradient", "blackbox_same_network", "blackbox")
-    return [
-        row["config"]["model"],
-        str(row["n"]),
-        *(number(values[way]["seconds_per_picture"], 2) for way in ways),
-        f"{values['times_gradient']:.2f}×",
-        percent(values["gradient"]["kept"], interval=False),
-        percent(values["blackbox"]["kept"], interval=False),
-    ]
-
-
-BENCHMARK = Benchmark("blackbox", _jobs, _render)
+BENCHMARK = Benchmark("blackbox", _jobs, render)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from benchmarks.blackbox import GOAL
+from benchmarks.blackbox_page import GOAL
 from benchmarks.encryption_speed import PATCHES
 from benchmarks.page import percent, table
 from benchmarks.record import RESULTS, ROOT, Book, Row
