@@ -36,7 +36,7 @@ def render(rows: Sequence[Row]) -> str:
         "built in the memory of this "
         f"machine; {len(ran):,} of these adapt ({_share(len(ran), judged)}), {len(exact):,} with "
         f"an error of at most 1e-4 of the logits' scale in float32 ({_share(len(exact), judged)}; "
-        f"goal 95 %). {_changed(ran)} [One by one](architectures.md).\n",
+        f"goal 95 %). {_changed(rows)} [One by one](architectures.md).\n",
         table(
             ["family", "entries", "adapt", "exact", "median error", "largest error", "stems"],
             [_family_line(name, group) for name, group in _by_family(rows)],
@@ -154,6 +154,8 @@ def _share(count: int, whole: int) -> str:
     return f"{100 * count / whole:.1f} %" if whole else "–"
 
 
-def _changed(ran: Sequence[dict[str, Any]]) -> str:
-    changed = sum(values["decisions_changed"] for values in ran)
-    return f"Of the {2 * len(ran):,} largest outputs, {changed} changed place."
+def _changed(rows: Sequence[Row]) -> str:
+    adapted = [row for row in rows if row["values"]["adapts"]]
+    changed = sum(row["values"]["decisions_changed"] for row in adapted)
+    outputs = sum(row["n"] for row in adapted)
+    return f"Of the {outputs:,} largest outputs, {changed} changed place."
