@@ -131,8 +131,12 @@ def test_sweep_counts_what_adapts_exactly() -> None:
         {"family": "b", "adapts": False, "reason": "a resized picture"},
         {"family": "b", "adapts": None, "reason": "too large"},
     ]
-    rows = [{"what": f"model{number}", "values": values} for number, values in enumerate(found)]
+    rows = [
+        {"what": f"model{number}", "n": number + 1, "values": values}
+        for number, values in enumerate(found)
+    ]
     page = render_sweep(rows)
+    assert "Of the 3 largest outputs, 0 changed" in page  # of models 0 and 1: one and two
     assert "3 could be built" in page
     assert "2 of these adapt (66.7 %), 1 with" in page
     assert "| model1 | 1.0e-03 | 1.0e-04 | 1.0e-12 |" in page
