@@ -142,13 +142,12 @@ def _open() -> _Detection:
     from PIL import Image
 
     from benchmarks.split_pictures import Pictures
-    from scotoma.models.classifier import Classifier
+    from scotoma.models.detectors import load_detector
     from scotoma.models.letterbox import Letterbox
-    from scotoma.models.preprocessing import Preprocessing
-    from scotoma.models.yolov5 import load_yolov5
     from scotoma.ops.average_precision import Boxes
     from scotoma.train.detection_data import read_boxes
 
+    classifier = load_detector(f"yolov5:{MODELS / 'yolov5n.safetensors'}@{_SIDE}")
     letterbox = Letterbox(_SIDE)
     images, annotated = [], []
     for picture in read_boxes(_COCO / "instances.json", _COCO / "images")[0]:
@@ -156,7 +155,6 @@ def _open() -> _Detection:
         images.append((pixels * 255).round().byte())
         annotated.append(placement.to_canvas(Boxes(picture.corners, picture.labels)))
     whole = torch.stack(images)
-    preprocessing = Preprocessing((3, _SIDE, _SIDE), (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0)
     labels = torch.zeros(len(whole), dtype=torch.int64)
     learned, tested = slice(0, None, 2), slice(1, None, 2)
     pictures = Pictures(
@@ -165,16 +163,7 @@ def _open() -> _Detection:
         whole[tested],
         labels[tested],
         ("picture",),
-        preprocessing,
-    )
-    network = load_yolov5(MODELS / "yolov5n.safetensors").requires_grad_(False)
-    classifier = Classifier(
-        spec="yolov5n",
-        name="yolov5n",
-        network=network,
-        preprocessing=preprocessing,
-        classes=None,
-        differentiable=True,
+        classifier.preprocessing,
     )
     return _Detection(classifier, pictures, annotated[tested])
 
