@@ -38,6 +38,7 @@ __all__ = ["BENCHMARK"]
 
 REGIONS = ("center:0.3", "faces")
 _QUICKEST = "mobilenetv1_050"
+_HARDEST = ("mobilenetv2", "squeezenet1_1")
 _OPTIMIZERS = ("patchwork", "linear", "fda", "fda-lines", "cma-es", "de", "pso", "random")
 _CONTENTS = (("dct", 30), ("dct", 75), ("dct", 150), ("dct", 300), ("cells", 75), ("cells", 150))
 
@@ -48,7 +49,8 @@ def _jobs(options: Options) -> Iterator[Job]:
             yield _job("kept", model, regions, options, None)
     few = options.subset
     yield _job("kept", _QUICKEST, REGIONS[0], options, few, "labels alone", labels_only=True)
-    yield _job("kept", _QUICKEST, REGIONS[0], options, few, "exemplars", exemplars=True)
+    for model in (_QUICKEST, *_HARDEST):
+        yield _job("kept", model, REGIONS[0], options, few, "exemplars", exemplars=True)
     for model in SPECS:
         yield _job("speed", model, REGIONS[0], options, few // 4)
     for name in _OPTIMIZERS:

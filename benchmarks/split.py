@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.figures import rate
 from benchmarks.page import percent, table
 from benchmarks.record import Benchmark, Job, Measured, Options, Row
-from benchmarks.split_steps import ATTACKERS, BATCH, CODED, attack, bits, encoded, prepared, psnr
+from benchmarks.split_steps import (
+    ATTACKERS,
+    BATCH,
+    CODED,
+    attack,
+    attack_steps,
+    bits,
+    encoded,
+    prepared,
+    psnr,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,18 +53,19 @@ class _Setting:
     at: str
     recipe: str
     attack_steps: int
+    attack_batch: int
     variants: tuple[str, ...]
 
 
 _GOALS = ("plain", "rate", "private")
 _ALL = ("plain", "bottleneck", "paper", "population", "rate", "private", "tight", "loose")
 _SETTINGS = (
-    _Setting("cifar10_resnet20", "layer2", "private-cifar10", 2500, _ALL),
-    _Setting("embedded", "blocks.1", "private-cifar10", 1500, _GOALS),
-    _Setting("cifar10_resnet32", "layer2", "private-cifar10", 2500, ("plain", "private")),
-    _Setting("cifar10_resnet56", "layer2", "private-cifar10", 2500, ("plain", "private")),
-    _Setting("mobilenetv2", "blocks.2", "private-few", 1500, ("plain", "paper", *_GOALS[1:])),
-    _Setting("mobilenetv2", "blocks.3", "private-few", 1500, _GOALS),
+    _Setting("cifar10_resnet20", "layer2", "private-cifar10", 1200, 32, _ALL),
+    _Setting("embedded", "blocks.1", "private-cifar10", 1200, 32, _GOALS),
+    _Setting("cifar10_resnet32", "layer2", "private-cifar10", 1200, 32, ("plain", "private")),
+    _Setting("cifar10_resnet56", "layer2", "private-cifar10", 1200, 32, ("plain", "private")),
+    _Setting("mobilenetv2", "blocks.2", "private-few", 600, 8, ("plain", "paper", *_GOALS[1:])),
+    _Setting("mobilenetv2", "blocks.3", "private-few", 600, 8, _GOALS),
 )
 _NO_RIVALS: dict[str, Any] = {"adversaries": (), "reconstruction": 0.0, "restart_epochs": 0}
 _PAPERS: dict[str, Any] = {
@@ -101,13 +112,13 @@ def _jobs(options: Options) -> Iterator[Job]:
                 if options.quick:
                     changed |= {"alone_epochs": 1, "epochs": 1}
                 recipe = replace(base, **changed)
-            steps = options.count(setting.attack_steps, 20)
+            steps = attack_steps(options.count(setting.attack_steps, 20))
             config = {
                 "model": setting.model,
                 "at": setting.at,
                 "variant": name,
                 "recipe": recipe and asdict(recipe),
-                "attackers": {"names": list(ATTACKERS), "steps": steps},
+                "attackers": steps,
             }
             label = f"{setting.model} at {setting.at}, {name}: {what}"
             measure = partial(_measure, setting, name, recipe, steps, options)
@@ -115,7 +126,7 @@ def _jobs(options: Options) -> Iterator[Job]:
 
 
 def _measure(
-    setting: _Setting, variant: str, recipe: Any, steps: int, options: Options
+    setting: _Setting, variant: str, recipe: Any, steps: dict[str, int], options: Options
 ) -> Measured:
     from benchmarks.split_pictures import open_pictures
 
@@ -136,8 +147,15 @@ def _measure(
         "bits_per_pixel": bits(model, places, images),
         "mean_picture_db": psnr(pictures.train.float().mean(0, keepdim=True) / 255, pictures),
         "attackers": {
-            name: attack(name, model, pictures, steps, folder / f"{variant}-{name}.checkpoint")
-            for name in ATTACKERS
+            name: attack(
+                name,
+                model,
+                pictures,
+                count,
+                folder / f"{variant}-{name}.checkpoint",
+                batch_size=setting.attack_batch,
+            )
+            for name, count in steps.items()
         },
     }
     strongest = max(values["attackers"], key=lambda name: values["attackers"][name]["psnr_db"])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.page import table
 from benchmarks.pictures import MODELS, SHARED
 from benchmarks.record import Benchmark, Job, Measured, Options, Row
-from benchmarks.split_steps import ATTACKERS, attack, bits, encoded, prepared, psnr
+from benchmarks.split_steps import attack, attack_steps, bits, encoded, prepared, psnr
 
 if TYPE_CHECKING:
     from benchmarks.split_pictures import Pictures
@@ -74,20 +74,20 @@ def _jobs(options: Options) -> Iterator[Job]:
         recipe = None if changes is None else replace(base, **changes, shift=0)
         if recipe is not None and options.quick:
             recipe = replace(recipe, alone_epochs=1, epochs=1)
-        steps = options.count(_STEPS, 10)
+        steps = attack_steps(options.count(_STEPS, 10))
         config = {
             "model": "yolov5n",
             "at": _AT,
             "side": _SIDE,
             "variant": name,
             "recipe": recipe and asdict(recipe),
-            "attackers": {"names": list(ATTACKERS), "steps": steps},
+            "attackers": steps,
         }
         measure = partial(_measure, name, recipe, steps, options)
         yield Job(f"yolov5n at {_AT}, {name}", config, measure, _PAPER)
 
 
-def _measure(variant: str, recipe: Any, steps: int, options: Options) -> Measured:
+def _measure(variant: str, recipe: Any, steps: dict[str, int], options: Options) -> Measured:
     detection = _open()
     classifier, pictures = detection.classifier, detection.pictures
     folder = options.cache / "split" / f"yolov5n-{_AT}-seed{options.seed}"
@@ -100,11 +100,11 @@ def _measure(variant: str, recipe: Any, steps: int, options: Options) -> Measure
             name,
             model,
             pictures,
-            steps,
+            count,
             folder / f"{variant}-{name}.checkpoint",
             batch_size=8,
         )
-        for name in ATTACKERS
+        for name, count in steps.items()
     }
     strongest = max(found, key=lambda name: found[name]["psnr_db"])
     values = {

