@@ -51,6 +51,12 @@ def test_a_function_is_searched_by_its_scores(place: Path) -> None:
     for name, entry in entries.items():
         assert entry.output is not None
         assert witness.label(place / "out" / entry.output) == witness.label(place / "in" / name)
+    helped = scotoma(
+        *("anonymize", "in", "-o", "helped", "--model", "python:own.py:scores"),
+        *("--regions", "center:0.3", "--surrogate", "scotoma:m.safetensors"),
+        cwd=place,
+    )
+    assert (helped.code, helped.err) == (0, "")
     page = (place / "out" / "report.html").read_text("utf-8")
     assert "by scores alone" in page
 
@@ -61,6 +67,7 @@ def test_a_function_is_searched_by_its_scores(place: Path) -> None:
         (("--queries", 0), "queries of at least 3, got 0"),
         (("--optimizer", "patchwrok"), "did you mean 'patchwork'"),
         (("--adapt", "gradient"), "--adapt blackbox"),
+        (("--surrogate", "python:own.py:scores"), "every model once"),
     ],
 )
 def test_what_cannot_be_is_said_and_nothing_written(

@@ -60,6 +60,10 @@ def command(
         str | None,
         typer.Option(help="blackbox: linear, or another; see: scotoma list optimizers."),
     ] = None,
+    surrogate: Annotated[
+        list[str] | None,
+        typer.Option(help="blackbox: a model with gradients to take a first candidate from."),
+    ] = None,
     keep: Annotated[
         str, typer.Option(help="top1, top5 (in order), or scores:TOLERANCE (several labels).")
     ] = "top1",
@@ -122,9 +126,16 @@ def command(
     use_device(device)
     models = [load_classifier(spec, device=device) for spec in model or ["embedded"]]
     observers = [load_classifier(spec, device=device) for spec in check_model or []]
+    surrogates = [load_classifier(spec, device=device) for spec in surrogate or []]
     settings = settings.settled(models)
     summary = run_and_report(
-        inputs, out, models, settings, observers=observers, show_originals=report_originals
+        inputs,
+        out,
+        models,
+        settings,
+        observers=observers,
+        surrogates=surrogates,
+        show_originals=report_originals,
     )
     if json:
         print_json(summary.to_dict())
@@ -141,6 +152,7 @@ def run_and_report(
     settings: AnonymizeSettings,
     *,
     observers: list[Classifier],
+    surrogates: list[Classifier],
     show_originals: bool,
 ) -> Summary:
     """Run with a progress bar, then write ``OUT/report.html``."""
@@ -162,7 +174,15 @@ def run_and_report(
                 bar.say(f"{progress.entry.status}: {name}: {reason}")
             bar.update(len(names), total, progress.entry.status)
 
-        summary = anonymize(inputs, out, models, settings, observers=observers, on_progress=show)
+        summary = anonymize(
+            inputs,
+            out,
+            models,
+            settings,
+            observers=observers,
+            surrogates=surrogates,
+            on_progress=show,
+        )
     entries = latest(out / "manifest.jsonl")
     report_run(
         out / "report.html",

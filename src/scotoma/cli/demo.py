@@ -36,6 +36,7 @@ def command(
         [load_classifier("embedded")],
         AnonymizeSettings(regions=str(regions), seed=seed),
         observers=[],
+        surrogates=[],
         show_originals=True,
     )
     typer.echo(

@@ -66,9 +66,10 @@ def anonymize(
     settings: AnonymizeSettings | None = None,
     *,
     observers: Sequence[Classifier] = (),
+    surrogates: Sequence[Classifier] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Anonymize pictures into ``out`` and return the summary, also written there.
+    """Anonymize pictures into ``out``; return figures over all of them, also written there.
 
     Args:
         inputs: Picture files and folders.
@@ -77,18 +78,16 @@ def anonymize(
         models: Classifiers whose decisions are kept.
         settings: How.
         observers: Classifiers that take no part, but whose decisions are reported.
+        surrogates: Networks with gradients, of any classes, to take a black box's candidates from.
         on_progress: Called after each picture.
-
-    Returns:
-        Figures over all pictures of this run, those skipped included.
 
     Raises:
         FileError: An input is missing, or ``out`` cannot be written.
         SettingsError: Settings that cannot be used.
         ModelError: A model that the search cannot use.
     """
-    run = _Run(inputs, out, models, settings or AnonymizeSettings(), observers, on_progress)
-    return run.go()
+    settings = settings or AnonymizeSettings()
+    return _Run(inputs, out, models, settings, observers, surrogates, on_progress).go()
 
 
 class _Run:
@@ -101,10 +100,11 @@ class _Run:
         models: Sequence[Classifier],
         settings: AnonymizeSettings,
         observers: Sequence[Classifier],
+        surrogates: Sequence[Classifier],
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self.everyone = [*models, *observers]
-        names = [model.spec for model in self.everyone]
+        names = [model.spec for model in [*self.everyone, *surrogates]]
         if len(set(names)) < len(names):
             raise SettingsError(f"expected every model once, got {', '.join(names)}")
         self.inputs = list(inputs)
@@ -113,18 +113,24 @@ class _Run:
         self.searched = len(models)
         self.on_progress = on_progress
         self.source = open_regions(settings.regions, settings.detector)
-        self.fingerprint = settings.fingerprint(models, observers)
+        self.fingerprint = settings.fingerprint(models, observers, surrogates)
         self.answers = AnswerFolder(out / ".answers")
         self.recalled: dict[str, AnswerFile] = {}
         search, adapt = settings.effective_search(), settings.adapt
+        if surrogates and adapt != "blackbox":
+            raise SettingsError(
+                f"expected surrogates only where models give scores alone, got adapt={adapt}"
+            )
+        pulled = surrogates if adapt == "blackbox" else models
         self.search = Search(
             models,
             search,
             observers=observers,
             exemplars=_open_exemplars(settings, inputs, models) if search.max_steps else None,
-            gradient_networks=_folded(models) if adapt == "gradient" and search.max_steps else None,
+            gradient_networks=_folded(pulled) if search.max_steps else None,
             blackbox=settings.blackbox if adapt == "blackbox" else None,
             recall=self._recall if adapt == "blackbox" else None,
+            surrogates=surrogates,
         )
 
     def go(self) -> Summary:

@@ -76,7 +76,12 @@ class AnonymizeSettings:
         """Return the search settings, with no steps where no adaptation was asked for."""
         return replace(self.search, max_steps=0) if self.adapt == "none" else self.search
 
-    def fingerprint(self, models: Sequence[Classifier], observers: Sequence[Classifier]) -> str:
+    def fingerprint(
+        self,
+        models: Sequence[Classifier],
+        observers: Sequence[Classifier],
+        surrogates: Sequence[Classifier] = (),
+    ) -> str:
         """Return 16 hexadecimal digits that change with anything that could change a result.
 
         That includes what lies in a file of regions, a folder of masks or of exemplars, or a
@@ -90,6 +95,7 @@ class AnonymizeSettings:
         plain["search"]["keep"] = self.search.keep.text
         plain["models"] = [_model_digest(model) for model in models]
         plain["observers"] = [_model_digest(model) for model in observers]
+        plain["surrogates"] = [_model_digest(model) for model in surrogates]
         plain["regions_content"] = _content_digest(Path(self.regions))
         plain["exemplars_content"] = _content_digest(self.exemplars) if self.exemplars else None
         plain["version"] = __version__
@@ -101,14 +107,21 @@ def _model_digest(model: Classifier) -> list[str]:
     """Return what tells two models of one name apart: weights, program, preprocessing."""
     import torch
 
-    file = Path(model.spec.partition(":")[2]).expanduser()
-    digest = hashlib.sha256((_content_digest(file) or "").encode())
+    digest = hashlib.sha256("".join(_file_digests(model.spec)).encode())
     if isinstance(model.network, torch.nn.Module):
         for name, tensor in sorted(model.network.state_dict().items()):
             content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(content.numpy())
     return [model.spec, repr(model.preprocessing), digest.hexdigest()]
+
+
+def _file_digests(spec: str) -> list[str]:
+    """Return hashes of the files that a model's name names, as in ``python:FILE:FUNCTION``."""
+    target = spec.partition(":")[2]
+    named = dict.fromkeys((target, target.rpartition(":")[0], target.rpartition("@")[2]))
+    files = [Path(name).expanduser() for name in named if name]
+    return [sha256_of(file) for file in files if file.is_file()]
 
 
 def _content_digest(path: Path) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from support.black_boxes import Endpoint, asked
 from support.endpoint import serve
 from support.runs import Witness, entries_of, releases_of
 from support.tiny_models import write_pictures
-from torch import Tensor
 
 from scotoma.core.errors import SilentModelError
 from scotoma.models.classifier import Classifier
@@ -28,20 +27,6 @@ COUNT = 16
 CENTER = AnonymizeSettings(regions="center:0.3")
 
 
-class Endpoint:
-    """A network without gradients that counts, and that falls silent after so many pictures."""
-
-    def __init__(self, network: Callable[[Tensor], Tensor], until: float = np.inf) -> None:
-        self.network, self.until = network, until
-        self.asked = 0
-
-    def __call__(self, images: Tensor) -> Tensor:
-        if self.asked + len(images) > self.until:
-            raise SilentModelError("expected an answer, got none")
-        self.asked += len(images)
-        return self.network(images).detach()
-
-
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     return write_pictures(tmp_path / "in", COUNT, first=300)
@@ -51,11 +36,6 @@ def pictures(tmp_path: Path) -> Path:
 def model(tiny_files: tuple[Path, Path]) -> Classifier:
     plain = load_classifier(f"scotoma:{tiny_files[0]}")
     return replace(plain, network=Endpoint(plain.network), differentiable=False)
-
-
-def asked(model: Classifier) -> int:
-    assert isinstance(model.network, Endpoint)
-    return model.network.asked
 
 
 def test_scores_are_enough_where_there_are_no_gradients(

@@ -265,3 +265,26 @@ def test_counting_counts(place: Workplace) -> None:
     place.run()
     assert place.network.seen >= 2 * COUNT
     assert torch.is_tensor(place.network(torch.zeros(1, 3, 32, 32)))
+
+
+def test_a_fingerprint_owes_nothing_to_where_one_stands(
+    tiny_files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(load_classifier(f"scotoma:{tiny_files[0]}"), spec="embedded")
+    monkeypatch.chdir(tmp_path)
+    before = CENTER.fingerprint([model], [])
+    (tmp_path / "photo.png").write_bytes(b"more")
+    assert CENTER.fingerprint([model], []) == before
+
+
+@pytest.mark.parametrize("spec", ["onnx:{}", "python:{}:scores", "timm:resnet18@{}"])
+def test_a_fingerprint_knows_the_file_that_a_model_names(
+    tiny_files: tuple[Path, Path], tmp_path: Path, spec: str
+) -> None:
+    file = tmp_path / "program"
+    file.write_text("one")
+    plain = load_classifier(f"scotoma:{tiny_files[0]}")
+    model = replace(plain, spec=spec.format(file), network=lambda images: images)
+    before = CENTER.fingerprint([model], [])
+    file.write_text("two")
+    assert CENTER.fingerprint([model], []) != before

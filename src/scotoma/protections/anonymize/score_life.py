@@ -4,6 +4,8 @@
 
     an exemplar, then echoes of the surroundings      the best is where it begins
            v
+    what keeps the decisions of surrogates            (only with surrogates)
+           v
     ┌─> pieces of the surroundings are laid, one by one, what helps stays
     │      v no more gain
     │   few numbers (low frequencies) are moved, by a model of the scores or an optimizer
@@ -45,6 +47,7 @@ from scotoma.protections.anonymize.scheduler import Life, Request
 from scotoma.protections.anonymize.settings import BlackBox
 from scotoma.protections.anonymize.sight import Sight
 from scotoma.protections.anonymize.subject import Outcome, Subject
+from scotoma.protections.anonymize.surrogates import Surrogates
 
 __all__ = ["ScoreLife"]
 
@@ -91,9 +94,11 @@ class ScoreLife(PictureLife):
 
     Args:
         blackbox: How to search.
+        surrogates: Networks with gradients to take candidates from; None has none.
     """
 
     blackbox: BlackBox = field(default_factory=BlackBox)
+    surrogates: Surrogates | None = None
 
     @property
     def labels_only(self) -> bool:
@@ -117,6 +122,7 @@ class ScoreLife(PictureLife):
         left = self.blackbox.queries - outcome.queries
         quest = _Quest(subject, goals, outcome, best, self.blackbox.margin, left)
         yield from self._listen(quest)
+        yield from self._consult(quest)
         named = self.blackbox.optimizer not in ("linear", "patchwork")
         while quest.left > 0 and not quest.is_over:
             before = quest.left
@@ -136,6 +142,14 @@ class ScoreLife(PictureLife):
             if not group:
                 return
             yield from self._offer(quest, group)
+
+    def _consult(self, quest: _Quest) -> Life[None]:
+        """Ask about what keeps the surrogates' decisions."""
+        if self.surrogates is None or quest.left <= 0 or quest.is_over:
+            return
+        pixels = yield from self.surrogates.candidate(quest.subject)
+        if pixels is not None:
+            yield from self._offer(quest, [pixels])
 
     def _candidates(self, quest: _Quest) -> Iterator[Pixels]:
         """Yield pictures to begin at; they owe nothing to the private pixels."""

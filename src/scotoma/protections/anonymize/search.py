@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -17,8 +18,9 @@ from scotoma.protections.anonymize.life import PictureLife
 from scotoma.protections.anonymize.memory import Answers, remembered
 from scotoma.protections.anonymize.scheduler import Life, run_together
 from scotoma.protections.anonymize.score_life import ScoreLife
-from scotoma.protections.anonymize.settings import BlackBox, SearchSettings
+from scotoma.protections.anonymize.settings import BlackBox, SearchSettings, Transfer
 from scotoma.protections.anonymize.subject import Outcome, Subject
+from scotoma.protections.anonymize.surrogates import Surrogates
 
 __all__ = ["Search"]
 
@@ -32,13 +34,14 @@ class Search:
         observers: Classifiers that are asked but take no part.
         exemplars: Public pictures to start from, chosen by the decided class.
         blackbox: Search by scores alone, so; None searches by gradients.
+        surrogates: Networks with gradients that a search by scores takes candidates from.
         recall: Without gradients: where the answers on a subject are noted down.
         gradient_networks: By a model's spec, a faster equivalent of its network for the
             gradient passes (for example with folded batch norm); the models themselves judge.
 
     Raises:
         SettingsError: No model.
-        ModelError: A model without gradients.
+        ModelError: A model without gradients, or a surrogate.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Search:
         exemplars: Exemplars | None = None,
         gradient_networks: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
         blackbox: BlackBox | None = None,
+        surrogates: Sequence[Classifier] = (),
         recall: Callable[[Any], Answers] | None = None,
     ) -> None:
         self.settings = settings or SearchSettings()
@@ -63,13 +67,29 @@ class Search:
                 )
         self.models = list(models)
         self.observers = list(observers)
+        self._asked = [*self.models, *self.observers, *surrogates]
         shared = (self.models, self.observers, self.settings, exemplars)
         self._picture: PictureLife = (
-            GradientLife(*shared) if blackbox is None else ScoreLife(*shared, blackbox)
+            GradientLife(*shared)
+            if blackbox is None
+            else ScoreLife(*shared, blackbox, self._open_surrogates(list(surrogates)))
         )
         self._recall = recall
         faster = gradient_networks or {}
-        self._gradient_networks = [faster.get(m.spec, m.network) for m in self.models]
+        self._gradient_networks = [faster.get(m.spec, m.network) for m in self._asked]
+
+    def _open_surrogates(self, surrogates: Sequence[Classifier]) -> Surrogates | None:
+        if not surrogates:
+            return None
+        for model in surrogates:
+            if not model.differentiable:
+                raise ModelError(
+                    f"expected a surrogate with gradients, got {model.spec}, which gives scores "
+                    "only; name a torch model"
+                )
+        settings = replace(self.settings, transfer=self.settings.transfer or Transfer())
+        life = GradientLife(surrogates, (), settings)
+        return Surrogates(life, len(self.models) + len(self.observers))
 
     def run(self, subjects: Iterable[Subject]) -> Iterator[Outcome]:
         """Yield each subject's outcome as it is done, not in the order of the input."""
@@ -89,20 +109,20 @@ class Search:
     def _execute(self, queue: Hashable, items: Sequence[Any]) -> Sequence[Any]:
         kind, model = cast(tuple[str, int], queue)
         if kind == "look":
-            return list([*self.models, *self.observers][model].logits(_stack(items)))
+            return list(self._asked[model].logits(_stack(items)))
         return self._pull(model, items)
 
     def _pull(self, model: int, pulls: Sequence[Pull]) -> list[Push]:
-        keep, transfer = self.settings.keep, self.settings.transfer
+        keep, transfer = self.settings.keep, self.settings.transfer or Transfer()
         inputs = _stack([pull.inputs for pull in pulls]).requires_grad_()
         goals = torch.stack([pull.goal for pull in pulls])
         seen = inputs
         viewed = [n for n, pull in enumerate(pulls) if pull.view is not None]
-        if transfer is not None and viewed:
+        if viewed:
             seeds = [pull.view for pull in pulls if pull.view is not None]
             views = random_views(inputs[viewed], seeds, strength=transfer.diversity)
             seen = inputs.index_copy(0, torch.tensor(viewed), views)
-        logits = self._gradient_networks[model](seen.to(self.models[model].device)).float().cpu()
+        logits = self._gradient_networks[model](seen.to(self._asked[model].device)).float().cpu()
         loss = keep.loss(logits, goals, torch.tensor([pull.margin for pull in pulls]))
         (gradients,) = torch.autograd.grad(loss.sum(), inputs)
         gradients = gradients.contiguous()  # channels last would make each later product copy
