@@ -51,6 +51,9 @@ def _jobs(options: Options) -> Iterator[Job]:
     yield _job("kept", _QUICKEST, REGIONS[0], options, few, "labels alone", labels_only=True)
     for model in (_QUICKEST, *_HARDEST):
         yield _job("kept", model, REGIONS[0], options, few, "exemplars", exemplars=True)
+    for model in _HARDEST:
+        others = [name for name in SPECS if name != model]
+        yield _job("kept", model, REGIONS[0], options, few, "surrogates", surrogates=others)
     for model in SPECS:
         yield _job("speed", model, REGIONS[0], options, few // 4)
     for name in _OPTIMIZERS:
@@ -73,6 +76,7 @@ def _job(
     from scotoma.protections.anonymize.settings import BlackBox, SearchSettings
 
     exemplars = changes.pop("exemplars", False)
+    surrogates = changes.pop("surrogates", [])
     config: dict[str, Any] = {
         "kind": kind,
         "model": model,
@@ -85,6 +89,8 @@ def _job(
         "blackbox": asdict(replace(BlackBox(seed=options.seed), **changes)),
         "search": describe_search(SearchSettings()),
     }
+    if surrogates:
+        config["surrogates"] = surrogates
     if regions == "faces":
         config["detector"] = face_settings()
     text = ", ".join(part for part in (kind, regions, model, variant) if part)
@@ -96,7 +102,8 @@ def _measure(config: Mapping[str, Any], options: Options) -> Measured:
     """Search by scores; judge the files by the network itself."""
     pictures, regions = _pictures(config, options)
     model = config["model"]
-    run = _run(pictures, _exported(model, options), _settings(config, regions), options)
+    surrogates = [classifier(name) for name in config.get("surrogates", [])]
+    run = _run(pictures, _exported(model, options), _settings(config, regions), options, surrogates)
     files = [run.output(path) for path in pictures]
     released = [path for path, file in zip(pictures, files, strict=True) if file]
     before = {model: open_reader(model).labels(released)}
@@ -206,10 +213,14 @@ def _exported(model: str, options: Options) -> Classifier:
 
 
 def _folder(
-    paths: Sequence[Path], model: Classifier, settings: AnonymizeSettings, options: Options
+    paths: Sequence[Path],
+    model: Classifier,
+    settings: AnonymizeSettings,
+    options: Options,
+    surrogates: Sequence[Classifier] = (),
 ) -> Path:
     identity = {
-        "settings": settings.fingerprint([model], []),
+        "settings": settings.fingerprint([model], [], surrogates),
         "paths": [path.as_posix() for path in paths],
         "sources": sources_digest(),
     }
@@ -217,13 +228,17 @@ def _folder(
 
 
 def _run(
-    paths: Sequence[Path], model: Classifier, settings: AnonymizeSettings, options: Options
+    paths: Sequence[Path],
+    model: Classifier,
+    settings: AnonymizeSettings,
+    options: Options,
+    surrogates: Sequence[Classifier] = (),
 ) -> Run:
     """Anonymize; what an earlier run of the same sources finished is kept."""
     from scotoma.run.anonymize import Progress, anonymize
     from scotoma.run.manifest import latest
 
-    out, done = _folder(paths, model, settings, options), 0
+    out, done = _folder(paths, model, settings, options, surrogates), 0
 
     def count(progress: Progress) -> None:
         nonlocal done
@@ -231,7 +246,7 @@ def _run(
         if not progress.skipped and done % 50 == 0:
             print(f"    {done} of {len(paths)}", flush=True)
 
-    summary = anonymize(paths, out, [model], settings, on_progress=count)
+    summary = anonymize(paths, out, [model], settings, surrogates=surrogates, on_progress=count)
     entries = latest(out / "manifest.jsonl")
     return Run(out, {p.as_posix(): entries[p.as_posix()] for p in paths}, done, summary.seconds)
 

@@ -37,6 +37,7 @@ def render(rows: Sequence[Row]) -> str:
         "originals' own included; ONNX exports asked through onnxruntime, the written files judged "
         f"by the original networks. Goal: {100 * GOAL:g} % of all pictures. `faces` rows are over "
         "the pictures with a face: a picture without one keeps its decision by itself. "
+        "*Surrogates* are the other three networks, with their gradients. "
         f"Paper ({PAPER['source']}): {100 * PAPER['kept']:.2f} % kept, "
         f"{100 * PAPER['kept_naive']:.2f} % by naive anonymization.",
         "",
