@@ -26,8 +26,9 @@ from scotoma.core.errors import ScotomaError
 __all__ = ["BENCHMARK"]
 
 _SETTINGS = (("cifar10_resnet20", "layer2"), ("mobilenetv2", "blocks.2"))
-_PLAIN, _PRIVATE = "plain", "private"
-_TRAINED = ("entropy", "hevc", "av1")
+_PLAIN = "plain"
+_TRAINED = {"rate": "bottleneck bound by its rate", "private": "private bottleneck"}
+_CODECS = ("entropy", "hevc", "av1")
 _POINTS_LOST = 0.01
 _ANCHOR = "webp"
 
@@ -45,15 +46,17 @@ def _jobs(options: Options) -> Iterator[Job]:
             config = _config(model, at, _PLAIN, codec, list(some), count)
             measure = partial(measure_curve, config, None, options)
             yield Job(f"{model}: plain features at {at} by {codec}", config, measure)
-        path = trained_split(model, at, _PRIVATE, options)
-        for codec in _TRAINED if path.is_file() else ():
-            finer = [q for q in FEATURE_CURVES[codec] if q is None or q < 16]
-            config = _config(model, at, _PRIVATE, codec, finer, count)
-            measure = partial(measure_curve, config, path, options)
-            yield Job(f"{model}: private bottleneck at {at} by {codec}", config, measure)
-        for subject, where in ((_PLAIN, None), (_PRIVATE, path)):
-            if where is None or where.is_file():
-                yield _speed_job(model, at, subject, where, options)
+        yield _speed_job(model, at, _PLAIN, None, options)
+        for variant, what in _TRAINED.items():
+            path = trained_split(model, at, variant, options)
+            if not path.is_file():
+                continue
+            for codec in _CODECS:
+                finer = [q for q in FEATURE_CURVES[codec] if q is None or q < 16]
+                config = _config(model, at, variant, codec, finer, count)
+                measure = partial(measure_curve, config, path, options)
+                yield Job(f"{model}: {what} at {at} by {codec}", config, measure)
+            yield _speed_job(model, at, variant, path, options)
     for every in (350,) if options.quick else (140, 14, 1):
         config = {"video": "people.mp4", "model": "embedded", "at": "blocks.1", "every": every}
         yield Job(
