@@ -21,7 +21,7 @@ from benchmarks.record import Benchmark, Job, Measured, Options, Row
 from scotoma.optimize.registry import open_method
 from scotoma.optimize.search import Search
 
-__all__ = ["BENCHMARK", "TIE"]
+__all__ = ["BENCHMARK", "TIE", "compare"]
 
 TIE = 1e-8
 """Errors below this count as none."""
@@ -221,11 +221,13 @@ def _is_best(value: float, others: Any) -> bool:
     return bool(value <= min(others) + TIE)
 
 
-def _verdict(rows: Sequence[Row]) -> str:
-    """Say how often ours is best or tied, and where it is not."""
+def compare(rows: Sequence[Row]) -> tuple[int, list[str]]:
+    """Return in how many cells every search has a row, and those in which ours is not best."""
     cells: dict[tuple[str, int], dict[str, float]] = {}
     for row in rows:
         config = row["config"]
+        if config["part"] != "table":
+            continue
         cell = cells.setdefault((config["function"], config["dimensions"]), {})
         cell[config["optimizer"]] = row["values"]["median"]
     # A cell that lacks a rival says nothing yet.
@@ -238,9 +240,15 @@ def _verdict(rows: Sequence[Row]) -> str:
                 f"{function} at D = {dimensions} to {name} "
                 f"({_error(cell[name], function)} against {_error(cell[_OURS], function)})"
             )
+    return len(cells), lost
+
+
+def _verdict(rows: Sequence[Row]) -> str:
+    """Say how often ours is best or tied, and where it is not."""
+    count, lost = compare(rows)
     losses = f"Lost: {'; '.join(lost)}." if lost else "Lost: none."
     return (
-        f"`{_OURS}` is best or tied in {len(cells) - len(lost)} of the {len(cells)} cells that all "
+        f"`{_OURS}` is best or tied in {count - len(lost)} of the {count} cells that all "
         f"have a row in (goal: at least half). {losses}\n"
     )
 

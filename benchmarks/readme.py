@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from benchmarks.blackbox_page import GOAL
 from benchmarks.encryption_speed import PATCHES
 from benchmarks.page import percent, table
+from benchmarks.readme_encode import fuzzed, splits
+from benchmarks.readme_search import black_boxes, compression, optimizers, verdict
 from benchmarks.record import RESULTS, ROOT, Book, Row
 from benchmarks.transfer import FAMILIES, MODES
 
@@ -29,9 +30,11 @@ def render_results(folder: Path = RESULTS) -> str:
         *_encryption_speed(Book("encryption_speed", folder).rows),
         *_pevit(Book("pevit", folder).rows),
         *_attacked(Book("evaluation", folder).rows),
-        *_black_boxes(Book("blackbox", folder).rows),
-        *_compression(Book("compression", folder).rows),
-        *_fuzzed(Book("fuzz", folder).rows),
+        *optimizers(Book("optimizers", folder).rows),
+        *black_boxes(Book("blackbox", folder).rows),
+        *compression(Book("compression", folder).rows),
+        *splits(Book("split", folder).rows),
+        *fuzzed(Book("fuzz", folder).rows),
     ]
     return table(["what", "fill alone / others", "Scotoma", "goal"], lines) if lines else ""
 
@@ -61,7 +64,7 @@ def _decisions(rows: Sequence[Row]) -> Iterator[list[str]]:
             f"{what} (n = {row['n']})",
             percent(values["changed_naive"], interval=False),
             f"**{percent(values['changed_after'], interval=False)}**",
-            _verdict("0", values["changed_after"]["count"] == 0),
+            verdict("0", values["changed_after"]["count"] == 0),
         ]
 
 
@@ -84,7 +87,7 @@ def _transfer(rows: Sequence[Row]) -> Iterator[list[str]]:
                     f"{len(shares)} networks",
                     "",
                     f"**{100 * min(shares):.1f} to {100 * max(shares):.1f} %**",
-                    _verdict(f"≥ {100 * goal:g} %: {met} of {len(shares)}", met == len(shares)),
+                    verdict(f"≥ {100 * goal:g} %: {met} of {len(shares)}", met == len(shares)),
                 ]
 
 
@@ -100,7 +103,7 @@ def _speed(rows: Sequence[Row]) -> Iterator[list[str]]:
                 f"speed beside the better of torchattacks and foolbox, {how}, {len(times)} jobs",
                 "1×",
                 f"**{min(times):.1f} to {max(times):.1f}×**",
-                _verdict("≥ 5×", min(times) >= 5),
+                verdict("≥ 5×", min(times) >= 5),
             ]
     floor = [row["values"]["over_floor"] for row in rows]
     if floor:
@@ -109,7 +112,7 @@ def _speed(rows: Sequence[Row]) -> Iterator[list[str]]:
             f"time over that of the passes alone, {len(floor)} jobs",
             "",
             f"**{min(floor):.2f} to {max(floor):.2f}×**",
-            _verdict(f"≤ 1.5×: {met} of {len(floor)} jobs", met == len(floor)),
+            verdict(f"≤ 1.5×: {met} of {len(floor)} jobs", met == len(floor)),
         ]
 
 
@@ -121,7 +124,7 @@ def _memory(rows: Sequence[Row]) -> Iterator[list[str]]:
             f"peak memory, {first:,} and {last:,} pictures",
             "",
             f"{peaks[first]:.0f} and **{peaks[last]:.0f} MiB**",
-            _verdict("flat", peaks[last] <= 1.1 * peaks[first]),
+            verdict("flat", peaks[last] <= 1.1 * peaks[first]),
         ]
 
 
@@ -135,7 +138,7 @@ def _encryption(rows: Sequence[Row]) -> Iterator[list[str]]:
         f"decisions changed by encrypting, float32 files, {models} trained models",
         "",
         f"**{changed} of {n:,}**",
-        _verdict("0", changed == 0),
+        verdict("0", changed == 0),
     ]
     shares = [
         row["values"]["png"]["changed"]["rate"]
@@ -157,7 +160,7 @@ def _encryption(rows: Sequence[Row]) -> Iterator[list[str]]:
             f"decisions right under a wrong key, `{scheme}`, worst of all rows",
             f"{100 * wrong['chance']['rate']:.1f} % by chance",
             f"**{100 * wrong['kept']['rate']:.1f} %**",
-            _verdict("near chance", wrong["kept"]["rate"] <= wrong["chance"]["rate"] + 0.05),
+            verdict("near chance", wrong["kept"]["rate"] <= wrong["chance"]["rate"] + 0.05),
         ]
 
 
@@ -186,7 +189,7 @@ def _encryption_speed(rows: Sequence[Row]) -> Iterator[list[str]]:
                 f"{what}, {len(found)} jobs",
                 "1×",
                 f"**{min(found):.2f} to {max(found):.2f}×**",
-                _verdict(f"{goal}: {count} of {len(found)} jobs", count == len(found))
+                verdict(f"{goal}: {count} of {len(found)} jobs", count == len(found))
                 if met
                 else "–",
             ]
@@ -203,7 +206,7 @@ def _pevit(rows: Sequence[Row]) -> Iterator[list[str]]:
                 f"accuracy on {what} pictures, CIFAR-10; left: the twin on plain ones",
                 plain,
                 f"**{percent(by_name[name]['accuracy'], interval=False)}**",
-                _verdict(f"within {goal} point(s)", by_name[name]["gap"]["points"] <= goal),
+                verdict(f"within {goal} point(s)", by_name[name]["gap"]["points"] <= goal),
             ]
 
 
@@ -232,67 +235,11 @@ def _attacked(rows: Sequence[Row]) -> Iterator[list[str]]:
             f"{what}; left: `orthogonal`, right: `hardened`",
             f"{broken['value']:.2f}",
             f"**{found['value']:.2f}** [{found['low']:.2f}, {found['high']:.2f}]",
-            _verdict(f"≤ {goal} (guessed without releases: {chance:.2f})", found["value"] <= goal)
+            verdict(f"≤ {goal} (guessed without releases: {chance:.2f})", found["value"] <= goal)
             if goal
-            else _verdict(f"guessed without releases: {chance:.2f}", found["low"] <= chance),
-        ]
-
-
-def _black_boxes(rows: Sequence[Row]) -> Iterator[list[str]]:
-    for row in rows:
-        config, values = row["config"], row["values"]
-        if config["kind"] != "kept" or config["variant"]:
-            continue
-        kept, most = values["kept"], config["blackbox"]["queries"]
-        yield [
-            f"decisions kept by scores alone, `{config['regions']}`, {config['model']}, at most "
-            f"{most} queries (n = {row['n']})",
-            percent(values["kept_naive"], interval=False),
-            f"**{percent(kept, interval=False)}**, {values['queries']['median']:g} queries in the "
-            "median",
-            _verdict(f"≥ {100 * GOAL:g} %", kept["rate"] >= GOAL),
-        ]
-
-
-def _compression(rows: Sequence[Row]) -> Iterator[list[str]]:
-    """Of each network: int8, and ours within a point, both as files beside float32's."""
-    by_name = {(row["config"]["model"], row["what"].partition(": ")[2]): row for row in rows}
-    for model in dict.fromkeys(row["config"]["model"] for row in rows):
-        plain, ours = by_name.get((model, "int8")), by_name.get((model, "ours, 1 points"))
-        if plain and ours:
-            lost = ours["values"]["lost"]
-            int8, within = (
-                100 * (1 - row["values"]["bytes"] / row["values"]["float_bytes"])
-                for row in (plain, ours)
-            )
-            yield [
-                f"size of {model} within a point of accuracy (n = {ours['n']}); left: int8",
-                f"−{int8:.1f} %",
-                f"**−{within:.1f} %**, {lost['points']:.1f} points lost "
-                f"[{lost['low']:.1f}, {lost['high']:.1f}]",
-                _verdict("≤ 1 point", lost["points"] <= 1),
-            ]
-
-
-def _fuzzed(rows: Sequence[Row]) -> Iterator[list[str]]:
-    if rows:
-        n = sum(row["n"] for row in rows)
-        bad = sum(
-            row["values"][key]
-            for row in rows
-            for key in ("accepted", "unexpected", "crashed", "hung")
-        )
-        yield [
-            "damaged or foreign bitstreams that were believed, crashed or hung the reader",
-            "",
-            f"**{bad} of {n:,}**",
-            _verdict("0", bad == 0),
+            else verdict(f"guessed without releases: {chance:.2f}", found["low"] <= chance),
         ]
 
 
 def _is_equal(ratio: float) -> bool:
     return ratio <= 1.02
-
-
-def _verdict(goal: str, is_met: bool) -> str:
-    return f"{goal} ✓" if is_met else f"{goal}: missed"
