@@ -200,10 +200,14 @@ def _pevit(rows: Sequence[Row]) -> Iterator[list[str]]:
     if "plain" not in by_name:
         return
     plain = percent(by_name["plain"]["accuracy"], interval=False)
-    for name, what, goal in (("shuffle", "shuffled (RS)", 1), ("mix", "mixed (MI)", 2)):
+    shown = (
+        ("shuffle", "shuffled (RS)", 1),
+        ("mix-trunk", "mixed (MI), by a trunk of residual blocks", 2),
+    )
+    for name, what, goal in shown:
         if name in by_name:
             yield [
-                f"accuracy on {what} pictures, CIFAR-10; left: the twin on plain ones",
+                f"accuracy on pictures {what}, CIFAR-10; left: the twin on plain ones",
                 plain,
                 f"**{percent(by_name[name]['accuracy'], interval=False)}**",
                 verdict(f"within {goal} point(s)", by_name[name]["gap"]["points"] <= goal),
