@@ -32,11 +32,11 @@ _RESNETS = ("cifar10_resnet20", "cifar10_resnet32", "cifar10_resnet56")
 _MOBILENET = "mobilenetv2_100"
 _PLAIN: tuple[dict[str, Any], ...] = (
     {"bits": 8},
-    {"bits": 4},
     {"bits": 8, "prune": 0.7},
 )
-_FINER: tuple[dict[str, Any], ...] = ({"bits": 6},)
-_PRICES = {"cifar10": (1e-7, 3e-7, 1e-6, 3e-6), "mobilenetv2": (2e-9, 5e-9, 2e-8, 6e-8)}
+_FINER: tuple[dict[str, Any], ...] = ({"bits": 6}, {"bits": 4})
+_PRICES = {"cifar10": (1e-7, 3e-7, 1e-6), "mobilenetv2": (2e-9, 5e-9, 2e-8)}
+_DEAREST = 3e-6
 _SHARES = (1.0,)
 _SMALLER_SHARES = (0.25,)
 _CLOSELY = "cifar10_resnet20"
@@ -82,7 +82,7 @@ def _priced(model: str) -> Iterator[dict[str, Any]]:
     if model in _BUDGETED:
         yield {"budget": 1.0}
     prices = _PRICES[model.partition("_")[0]]
-    for price in prices:
+    for price in (*prices, _DEAREST) if model == _CLOSELY else prices:
         yield {"price": price}
     for share in (*_SMALLER_SHARES, *_SHARES) if model == _CLOSELY else _SHARES:
         yield {"price": prices[1], "fractional": share}
