@@ -45,8 +45,9 @@ class TuneSettings:
     Args:
         epochs: Passes over the pictures.
         batch_size: Pictures per step.
-        rate: Adam's peak learning rate of rounded weights, in their steps.
-        float_rate: The same of what is not rounded (biases; all weights of a float network).
+        rate: Adam's peak learning rate of rounded weights, in their steps, where the next would be
+            less: weights on coarse steps would never reach another.
+        float_rate: Adam's peak learning rate of weights as they are, rounded or not.
         shift: Largest random translation, in pixels of the input.
         most_steps: Steps of an epoch; None for all pictures.
         seed: Of order and augmentation.
@@ -135,7 +136,12 @@ def fine_tune(
         sizes = [2 * torch.log2(1 + learned[n].abs()).sum() for n in sorted(rounded)]
         return torch.stack(sizes).sum() if sizes and price else torch.zeros(())
 
-    rates = {n: settings.rate if n in rounded else settings.float_rate for n in learned}
+    rates = {
+        n: max(settings.rate, settings.float_rate / float(steps[n].median()))
+        if n in rounded
+        else settings.float_rate
+        for n in learned
+    }
     label = json.dumps({**asdict(settings), "price": price}, sort_keys=True)
     _learn(
         network,

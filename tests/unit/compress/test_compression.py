@@ -129,6 +129,21 @@ def test_pruned_weights_stay_zero_and_filters_stay_filters(
     assert (found.plain.codes != former.plain.codes).any()
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_fine_and_coarse_steps_learn_alike(trained: nn.Module, bits: int) -> None:
+    wrong = dict(round_network(trained, bits=bits))
+    codes = np.random.default_rng(0).permutation(wrong["2.weight"].codes.reshape(-1))
+    wrong["2.weight"] = replace(
+        wrong["2.weight"], codes=codes.reshape(wrong["2.weight"].codes.shape)
+    )
+    settings = TuneSettings(epochs=4, batch_size=32, float_rate=1e-2, shift=0)
+    lesson = pictures(600, 1, wrong=0.15)
+    assert right(trained, wrong) < 200
+    assert right(trained, fine_tune(trained, wrong, lesson, 0.0, settings)) > 270
+    hardly = replace(settings, float_rate=1e-9)
+    assert right(trained, fine_tune(trained, wrong, lesson, 0.0, hardly)) < 250
+
+
 def test_a_stopped_lesson_goes_on(trained: nn.Module, pricing: Pricing, tmp_path: object) -> None:
     from pathlib import Path
 
