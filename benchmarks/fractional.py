@@ -234,9 +234,9 @@ def _render_network(rows: Sequence[Row]) -> str:
         [
             "**Whole networks, all kernels of 3×3 but the first layer's, no labels used.** "
             "*Numbers kept*: of these kernels' weights, unrounded. A filter's shapes are shared by "
-            "all kernels of an output channel. Searches have 300 evaluations for each, gradients "
-            "60 steps. `outputs` reads 512 pictures; `answers` starts from it and takes 200 "
-            "gradient steps on 2048, all layers at once.",
+            f"all kernels of an output channel. Searches have {_WHOLE['budget']} evaluations for "
+            f"each, gradients {_WHOLE['steps']} steps. `outputs` reads 512 pictures; `answers` "
+            "starts from it and takes 200 gradient steps on 2048, all layers at once.",
             "",
             table([*head, "accuracy", "as it was"], lines),
         ]
