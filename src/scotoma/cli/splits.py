@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["PlainOption", "SplitOption", "StreamKeyOption", "open_optional_ring", "open_split_file"]
 
 SplitOption = Annotated[
-    str, typer.Option(help="embedded, or a file that scotoma train split wrote (.safetensors).")
+    Path, typer.Option(help="Split network, as scotoma train split wrote it (.safetensors).")
 ]
 PlainOption = Annotated[
     str | None, typer.Option(help="The plain model, for a split file that does not hold it.")
@@ -24,7 +24,7 @@ StreamKeyOption = Annotated[
 ]
 
 
-def open_split_file(name: str, plain: str | None, device: str) -> tuple[SplitModel, str]:
+def open_split_file(path: Path, plain: str | None, device: str) -> tuple[SplitModel, str]:
     """Return a split network and the name that its streams know it by.
 
     Raises:
@@ -34,7 +34,7 @@ def open_split_file(name: str, plain: str | None, device: str) -> tuple[SplitMod
 
     from scotoma.core.errors import ModelError
     from scotoma.models.spec import load_classifier
-    from scotoma.models.split_model import load_split, split_file
+    from scotoma.models.split_model import load_split
     from scotoma.run.manifest import sha256_of
 
     network: nn.Module | None = None
@@ -46,7 +46,6 @@ def open_split_file(name: str, plain: str | None, device: str) -> tuple[SplitMod
                 f"expected a network with weights, got {plain}, which gives scores alone; name "
                 "the model that it was exported from"
             )
-    path = split_file(name)
     model = load_split(path, network=network)
     return model, sha256_of(path)[:16]
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from scotoma.core.errors import ImageError, SettingsError
 from scotoma.evaluate.reading import normalize, refuse_key
 from scotoma.evaluate.records import Choice
-from scotoma.models.split_model import load_split, split_file
 from scotoma.protections.encode.split import SCHEME, SplitProtection
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ class SplitSettings:
     """Which split network.
 
     Args:
-        file: As ``scotoma train split`` wrote it, or ``embedded``; relative to where you run,
-            as models are.
+        file: As ``scotoma train split`` wrote it; relative to where you run, as models are.
 
     Raises:
         SettingsError: No file is named.
@@ -62,7 +60,7 @@ class Encoded:
 
     def __init__(self, settings: SplitSettings, models: tuple[Classifier, ...] = ()) -> None:
         self.settings = settings
-        path = split_file(settings.file)
+        path = Path(settings.file).expanduser()
         stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else (0, 0)
         self.model = _load(path, stamp, models[0] if models else None)
         self._protection = SplitProtection(self.model)
@@ -109,6 +107,8 @@ class Encoded:
 def _load(path: Path, stamp: tuple[int, int], classifier: Classifier | None) -> SplitModel:  # noqa: ARG001
     """Open a split file, which takes seconds, once for all cells of a table."""
     from torch import nn
+
+    from scotoma.models.split_model import load_split
 
     network = None if classifier is None else classifier.network
     return load_split(path, network=network if isinstance(network, nn.Module) else None)

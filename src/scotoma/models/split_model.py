@@ -41,11 +41,9 @@ __all__ = [
     "load_split",
     "open_split",
     "save_split",
-    "split_file",
 ]
 
 _SLACK = 1_000_000  # parameters
-_EMBEDDED = Path(__file__).parent / "embedded" / "split_cifar10.safetensors"
 _PLAIN, _BOTTLENECK, _QUANTIZER, _CODER = "network.", "bottleneck.", "quantizer.", "coder."
 
 
@@ -244,25 +242,6 @@ def is_split(path: Path) -> bool:
         ModelError: It is missing, damaged, or not one of ours.
     """
     return saved.read_header(path).get("format") == FORMAT
-
-
-def split_file(name: str) -> Path:
-    """Return the split file that is meant: ``embedded``, or a path.
-
-    ``embedded`` is the model of that name, split, which ships with the package; a file of yours
-    that is called so is ``./embedded``.
-
-    Raises:
-        ModelError: The installation lacks the embedded file.
-    """
-    if name != "embedded":
-        return Path(name).expanduser()
-    if not _EMBEDDED.is_file():
-        raise ModelError(
-            f"expected the embedded split at {_EMBEDDED}, but this installation came without it; "
-            "reinstall scotoma, or make one with scotoma train split"
-        )
-    return _EMBEDDED
 
 
 def load_split(path: Path, *, network: nn.Module | None = None) -> SplitModel:
