@@ -29,13 +29,14 @@ def splits(rows: Sequence[Row]) -> Iterator[list[str]]:
         values = row["values"]
         lost, told = values["points_lost"], values["strongest"]["psnr_db"]
         below = plain["strongest"]["psnr_db"] - told
+        learning = ", still learning" if values["strongest"]["notes"] else ""
         saved = 1 - values["bits_per_pixel"] / plain["bits_per_pixel"]
         yield [
             f"PSNR of the strongest fresh attacker on features of {model} at `{at}` "
             f"(n = {row['n']}); left: plain features, right: *{row['config']['variant']}*",
             f"{plain['strongest']['psnr_db']:.1f} dB",
-            f"**{told:.1f} dB**, {100 * saved:.0f} % of the bits saved, {lost['points']:.1f} "
-            f"points lost [{lost['low']:.1f}, {lost['high']:.1f}]",
+            f"**{told:.1f} dB**{learning}, {100 * saved:.0f} % of the bits saved, "
+            f"{lost['points']:.1f} points lost [{lost['low']:.1f}, {lost['high']:.1f}]",
             verdict(
                 f"≥ {_BELOW:g} dB lower, ≥ {100 * _SAVED:g} % saved, ≤ {_LOST:g} point",
                 below >= _BELOW and saved >= _SAVED and lost["points"] <= _LOST,

@@ -20,6 +20,7 @@ from benchmarks.architectures_page import render as render_sweep  # noqa: E402
 from benchmarks.figures import quantile, rate, spread, wilson  # noqa: E402
 from benchmarks.page import NAMES, PAGE, render_page, table  # noqa: E402
 from benchmarks.readme import README, render_readme  # noqa: E402
+from benchmarks.readme_encode import splits  # noqa: E402
 from benchmarks.record import RESULTS, Book, Job, Measured, fingerprint_of  # noqa: E402
 from benchmarks.rivals import Trace, steps_needed  # noqa: E402
 
@@ -177,3 +178,25 @@ def test_rows_name_no_place_on_a_machine() -> None:
         text = path.read_text("utf-8")
         for place in (str(ROOT), str(ROOT.parent), str(Path.home())):
             assert place + "/" not in text, f"{path.name} names {place}"
+
+
+def test_the_readme_takes_no_bottleneck_that_lost_the_task_for_the_best() -> None:
+    def row(variant: str, points: float, psnr_db: float, bits: float) -> dict[str, object]:
+        return {
+            "config": {"model": "m", "at": "cut", "variant": variant},
+            "n": 9,
+            "values": {
+                "points_lost": {"points": points, "low": points, "high": points},
+                "strongest": {"psnr_db": psnr_db, "notes": ["rising"]},
+                "bits_per_pixel": bits,
+            },
+        }
+
+    plain = row("plain", 0.0, 25.0, 10.0)
+    (line,) = splits([plain, row("blind", 40.0, 12.0, 0.1), row("seeing", 0.5, 21.0, 5.0)])
+    assert "*seeing*" in line[0]
+    assert "21.0 dB**, still learning, 50 %" in line[2]
+    assert line[3].endswith("✓")
+    (line,) = splits([plain, row("blind", 40.0, 12.0, 0.1)])
+    assert line[3].endswith("missed")
+    assert not list(splits([plain]))
